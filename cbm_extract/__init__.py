@@ -1,0 +1,1 @@
+"""The data work, a folder per station: catalogue -> parcels -> plan -> read -> reduce -> store."""
