@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any
 
 import psycopg2
 import psycopg2.errors
+import psycopg2.extensions
 
 from cbm_core.errors import CbmError
 from cbm_core.settings import Duty, Settings
 
-if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection
-    from psycopg2.extensions import cursor as Cursor
+Connection = psycopg2.extensions.connection
+Cursor = psycopg2.extensions.cursor
 
 SCHEMA = "cbm"
 OWNER_ROLE = "cbm_owner"
@@ -25,6 +25,7 @@ def connect(settings: Settings, duty: Duty = "ingest") -> Connection:
 
     Raises:
         CbmError: ``database_unreachable`` when no session could be had.
+
     """
     parameters = settings.connection(duty)
     parameters.setdefault("connect_timeout", "10")
@@ -40,8 +41,7 @@ def connect(settings: Settings, duty: Duty = "ingest") -> Connection:
         cursor.execute("SET TIME ZONE 'UTC'")
         cursor.execute("SET search_path = cbm, public")
         cursor.execute("SET extra_float_digits = 3")
-    result: Connection = connection
-    return result
+    return connection
 
 
 @contextmanager
@@ -60,6 +60,14 @@ def transaction(connection: Connection) -> Iterator[Cursor]:
     """Commit at the end of the block, roll back on any exception."""
     with connection, connection.cursor() as cursor:
         yield cursor
+
+
+def one_row(cursor: Cursor) -> tuple[Any, ...]:
+    """Return the row of a query that always gives one."""
+    row = cursor.fetchone()
+    if row is None:
+        raise LookupError("the query gave no row")
+    return row
 
 
 @contextmanager

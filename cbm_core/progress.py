@@ -34,7 +34,7 @@ class _LogStep:
     def say(self, end: str = "") -> None:
         seconds = time.monotonic() - self._start
         total = f"/{self._total}" if self._total is not None else ""
-        print(  # noqa: T201
+        print(
             f"{self._label}: {self._done}{total} {self._unit} in {seconds:.0f} s{end}",
             file=self._stream,
             flush=True,

@@ -29,7 +29,8 @@ CONFIG_VARIABLE = "CBM_CONFIG"
 Duty = Literal["ingest", "owner"]
 
 _KEYS = frozenset(
-    "host port dbname user passfile service sslmode sslrootcert sslcert sslkey connect_timeout".split()
+    "host port dbname user passfile service sslmode sslrootcert sslcert sslkey "
+    "connect_timeout".split()
 )
 
 
@@ -51,6 +52,7 @@ def load(path: Path | None = None) -> Settings:
     Raises:
         CbmError: ``config_missing`` when a path was named but is not there, ``config_invalid``
             when the file is not TOML, or has keys that mean nothing.
+
     """
     named = path or (Path(os.environ[CONFIG_VARIABLE]) if CONFIG_VARIABLE in os.environ else None)
     file = named or DEFAULT_CONFIG

@@ -28,7 +28,7 @@ VERBS = {
     "schema plan": "cbm_core.migrations.verbs:PLAN",
     "schema migrate": "cbm_core.migrations.verbs:MIGRATE",
     "schema status": "cbm_core.migrations.verbs:STATUS",
-    "schema bootstrap": "cbm_core.migrations.verbs:BOOTSTRAP",
+    "schema bootstrap": "cbm_core.migrations.verbs:BOOTSTRAP_VERB",
     "dataset add": "cbm_core.datasets.verbs:ADD",
     "dataset list": "cbm_core.datasets.verbs:LIST",
     "dataset purge": "cbm_core.datasets.verbs:PURGE",
@@ -65,8 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         message = "Interrupted; run the same command again to go on where it stopped."
         if as_json:
-            error = CbmError("interrupted", message)
-            _print_json({"ok": False, "error": error.as_json()})
+            interrupted = CbmError("interrupted", message)
+            _print_json({"ok": False, "error": interrupted.as_json()})
         else:
             print(f"cbm: {message}", file=sys.stderr)  # noqa: T201
         return 130

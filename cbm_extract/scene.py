@@ -50,7 +50,7 @@ class Scene:
     """One acquisition product of a card.
 
     ``part`` tells chips of the same product apart (empty for whole tiles). Times are UTC and
-    timezone-aware. ``footprint`` is WKB of a (Multi)Polygon in EPSG:4326, split at the antimeridian.
+    timezone-aware. ``footprint`` is WKB of a (Multi)Polygon in EPSG:4326, cut at the antimeridian.
     ``datastrip`` is the datastrip's sensing start, None where unknown. ``baseline`` is written as
     ESA writes it in product names (``N0400``). ``assets`` maps band names (``B04``, ``SCL``).
     """

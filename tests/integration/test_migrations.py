@@ -1,0 +1,152 @@
+"""The migration runner on a real server."""
+
+import shutil
+import subprocess
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from cbm_core import db as database
+from cbm_core.errors import CbmError
+from cbm_core.migrations import runner
+from cbm_core.migrations.files import DIRECTORY, read_all
+from tests import postgis
+
+pytestmark = pytest.mark.postgis
+
+
+def dump(server: postgis.Server, dbname: str) -> str:
+    """Schema and migration list as pg_dump writes them, without what differs by time."""
+    parameters = server.parameters(dbname, postgis.SUPERUSER)
+    text = subprocess.run(
+        [str(server.bindir / "pg_dump"), "-h", parameters["host"], "-p", parameters["port"], "-U",
+         parameters["user"], "--schema=cbm", "--schema-only", dbname],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    return "\n".join(line for line in text.splitlines() if not line.startswith(("--", "\\")))
+
+
+def count_tables(settings) -> int:
+    with closing(psycopg2.connect(**settings.connection("owner"))) as c, c.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'cbm'")
+        return cursor.fetchone()[0]
+
+
+def test_migrate_then_nothing_to_do(empty_db):
+    assert [m.name for m in runner.migrate(empty_db).pending] == [m.name for m in read_all()]
+    assert runner.migrate(empty_db).pending == ()
+
+
+def test_plan_changes_nothing(empty_db):
+    assert len(runner.plan(empty_db).pending) == len(read_all())
+    assert count_tables(empty_db) == 0
+
+
+def test_step_by_step_equals_fresh(pg_server, empty_db, migrated_template, tmp_path):
+    for path in sorted(DIRECTORY.glob("*.sql")):
+        shutil.copy(path, tmp_path)
+        assert len(runner.migrate(empty_db, tmp_path).pending) == 1
+    assert dump(pg_server, empty_db.database["dbname"]) == dump(pg_server, migrated_template)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Three small migrations of an imagined product."""
+    (tmp_path / "0001_one.sql").write_text("-- cbm: expand\nCREATE TABLE cbm.one (a int);\n")
+    (tmp_path / "0002_two.sql").write_text("-- cbm: expand\nCREATE TABLE cbm.two (a int);\n")
+    (tmp_path / "0003_three.sql").write_text("-- cbm: contract\nDROP TABLE cbm.one;\n")
+    return tmp_path
+
+
+def refused(settings, files: Path) -> CbmError:
+    with pytest.raises(CbmError) as caught:
+        runner.migrate(settings, files)
+    return caught.value
+
+
+def test_changed_migration_is_refused_by_name(empty_db, files):
+    runner.migrate(empty_db, files)
+    (files / "0002_two.sql").write_text("-- cbm: expand\nSELECT 1;\n")
+    error = refused(empty_db, files)
+    assert (error.code, "0002_two" in error.message) == ("migration_changed", True)
+
+
+def test_renamed_migration_is_refused_by_name(empty_db, files):
+    runner.migrate(empty_db, files)
+    (files / "0002_two.sql").rename(files / "0002_zwei.sql")
+    error = refused(empty_db, files)
+    assert (error.code, "0002_two" in error.message) == ("migration_missing", True)
+
+
+def test_gap_in_the_files_is_refused(empty_db, files):
+    (files / "0002_two.sql").unlink()
+    assert refused(empty_db, files).code == "migration_invalid"
+
+
+def test_newer_expand_is_accepted_and_newer_contract_refused(empty_db, files):
+    (files / "0004_four.sql").write_text("-- cbm: expand\nCREATE TABLE cbm.four (a int);\n")
+    runner.migrate(empty_db, files)
+    (files / "0004_four.sql").unlink()
+    assert [row.name for row in runner.plan(empty_db, files).newer] == ["0004_four"]
+    (files / "0003_three.sql").unlink()
+    error = refused(empty_db, files)
+    assert (error.code, "0003_three" in error.message) == ("schema_too_new", True)
+
+
+def test_failing_migration_leaves_nothing_behind(empty_db, files):
+    (files / "0003_three.sql").write_text("-- cbm: expand\nSELECT 1/0;\n")
+    error = refused(empty_db, files)
+    assert (error.code, "0003_three" in error.message) == ("migration_failed", True)
+    assert count_tables(empty_db) == 0
+
+
+def test_no_transaction_migration_runs_between_transactions(empty_db, files):
+    (files / "0002_two.sql").write_text(
+        "-- cbm: expand no-transaction\nCREATE INDEX CONCURRENTLY one_a ON cbm.one (a);\n"
+    )
+    assert len(runner.migrate(empty_db, files).pending) == 3
+    assert runner.migrate(empty_db, files).pending == ()
+
+
+def test_two_runners_at_once_apply_each_migration_once(empty_db, files):
+    (files / "0001_one.sql").write_text(
+        "-- cbm: expand\nCREATE TABLE cbm.one (a int);\nSELECT pg_sleep(0.5);\n"
+    )
+    plans = []
+    threads = [
+        threading.Thread(target=lambda: plans.append(runner.migrate(empty_db, files)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(len(p.pending) for p in plans) == [0, 3]
+
+
+def test_database_without_bootstrap_says_what_is_missing(pg_server):
+    name = postgis.new_database(pg_server, "template1")
+    with pytest.raises(CbmError) as caught:
+        runner.plan(pg_server.settings(name))
+    postgis.drop_database(pg_server, name)
+    assert caught.value.code == "bootstrap_missing"
+    assert "extension postgis" in caught.value.message
+
+
+def test_a_login_without_the_owner_role_is_refused(empty_db):
+    from dataclasses import replace
+
+    settings = replace(empty_db, owner={})
+    assert refused(settings, DIRECTORY).code == "no_permission"
+
+
+def test_outdated_schema_is_named(empty_db):
+    with (
+        database.session(empty_db) as connection,
+        database.transaction(connection) as cursor,
+        pytest.raises(CbmError, match="0001_"),
+    ):
+        runner.require_current(cursor)
