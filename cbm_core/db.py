@@ -30,7 +30,7 @@ def connect(settings: Settings, duty: Duty = "ingest") -> Connection:
     parameters = settings.connection(duty)
     parameters.setdefault("connect_timeout", "10")
     try:
-        connection = psycopg2.connect(application_name="cbm", **parameters)  # type: ignore[call-overload]
+        connection: Connection = psycopg2.connect(application_name="cbm", **parameters)  # type: ignore[call-overload]
     except psycopg2.OperationalError as error:
         raise CbmError(
             "database_unreachable",

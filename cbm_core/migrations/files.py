@@ -66,7 +66,7 @@ def _read(path: Path) -> Migration:
         raise CbmError(
             "migration_invalid",
             f"{path.name} is no migration: expected a name like 0001_words.sql and a first line "
-            "`-- cbm: expand` or `-- cbm: contract`, each with ` no-transaction` behind it if need be.",
+            "`-- cbm: expand` or `-- cbm: contract`, perhaps followed by ` no-transaction`.",
         )
     return Migration(
         name=name,
