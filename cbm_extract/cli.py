@@ -77,8 +77,6 @@ def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _json_main(words: list[str]) -> int:
-    from pydantic import ValidationError
-
     parser = argparse.ArgumentParser(prog="cbm --json")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--config", type=Path)
@@ -96,18 +94,12 @@ def _json_main(words: list[str]) -> int:
     except json.JSONDecodeError as error:
         raise CbmError("arguments_invalid", f"Standard input is not JSON: {error}.") from None
     verb = _load(name)
-    try:
-        parsed = verb.arguments.model_validate(arguments)
-    except ValidationError as error:
-        raise _invalid(error) from None
-    answer = verb.run(parsed, _context(options.config))
+    answer = verb.run(_validated(verb, arguments), _context(options.config))
     _print_json({"ok": True, "version": __version__, **answer.as_json()})
     return 0
 
 
 def _text_main(words: list[str]) -> int:
-    from pydantic import ValidationError
-
     options = _parser(words).parse_args(words)
     verb = _load(options.cbm_verb)
     given = {
@@ -115,10 +107,7 @@ def _text_main(words: list[str]) -> int:
         for name, value in vars(options).items()
         if name in verb.arguments.model_fields and value is not None
     }
-    try:
-        parsed = verb.arguments.model_validate(given)
-    except ValidationError as error:
-        raise _invalid(error) from None
+    parsed = _validated(verb, given)
     answer = verb.run(parsed, _context(options.config))
     lines = [*answer.plan, answer.text] if getattr(parsed, "check", False) else [answer.text]
     text = "\n".join(line for line in lines if line)
@@ -203,12 +192,17 @@ def _context(config: Path | None) -> Any:
     return Context(settings=settings.load(config))
 
 
-def _invalid(error: Any) -> CbmError:
-    problems = [
-        f"{'.'.join(str(part) for part in item['loc']) or 'arguments'}: {item['msg']}"
-        for item in error.errors(include_url=False)
-    ]
-    return CbmError(
+def _validated(verb: Any, arguments: Any) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return verb.arguments.model_validate(arguments)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in item['loc']) or 'arguments'}: {item['msg']}"
+            for item in error.errors(include_url=False)
+        ]
+    raise CbmError(
         "arguments_invalid",
         f"Wrong arguments: {'; '.join(problems)}.",
         "`cbm <command> --help` shows what is expected.",

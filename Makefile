@@ -1,0 +1,77 @@
+# Run `make help`. Works as root or as a user with sudo, on Debian 12 or 13.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Debian's own interpreter: other users (postgres) must be able to run what is installed with it.
+PYTHON ?= /usr/bin/python3
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+CONSTRAINTS := constraints/python.txt
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
+PYTEST := .venv/bin/python -m pytest
+# make demo DATA=<folder> takes your own parcels and scenes, described by <folder>/demo.yml.
+DATA ?=
+
+.PHONY: help
+help: ## Show what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 22
+
+.PHONY: demo
+demo: .venv-controller/done ## Deploy on this machine, import, extract and show a result
+	@tools/demo $(if $(DATA),"$(DATA)")
+
+.PHONY: test
+test: lint unit integration e2e ## Everything that runs on this machine: lint, unit, integration, end to end
+
+.PHONY: lint
+lint: .venv/done ## Style, types, import rules, Ansible and YAML
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/yamllint --strict .
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/ansible-lint --offline
+
+.PHONY: unit
+unit: .venv/done ## Tests that need nothing but Python
+	$(PYTEST) -q tests/unit
+
+.PHONY: integration
+integration: .venv/done packages ## Tests on a real PostgreSQL with PostGIS
+	$(PYTEST) -q tests/integration
+
+.PHONY: e2e
+e2e: .venv/done .venv-controller/done packages ## The whole job through command line and playbooks
+	$(PYTEST) -q tests/e2e
+
+.PHONY: wheel
+wheel: .venv-controller/done ## Build the distribution into dist/
+	.venv-controller/bin/python -m pip wheel --quiet --no-deps -w dist .
+
+.PHONY: constraints
+constraints: .venv/done ## Resolve and pin every Python package anew
+	tools/resolve-constraints
+
+.PHONY: docs
+docs: .venv/done ## Write the roles' README tables from their argument specs
+	.venv/bin/python docs/tools/role_readme.py
+
+.PHONY: packages
+packages: ## Install the Debian packages the tests need
+	@tools/debian-packages postgresql postgresql-common postgis
+
+.venv/done: pyproject.toml $(CONSTRAINTS)
+	@tools/debian-packages python3-venv
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/python $(PIP_INSTALL) -e '.[dev]'
+	touch $@
+
+.venv-controller/done: pyproject.toml $(CONSTRAINTS)
+	@tools/debian-packages python3-venv
+	$(PYTHON) -m venv --clear .venv-controller
+	.venv-controller/bin/python $(PIP_INSTALL) -e '.[controller]'
+	touch $@
+
+.PHONY: clean
+clean: ## Remove what was built in this folder
+	rm -rf .venv .venv-controller build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

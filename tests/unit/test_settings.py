@@ -1,0 +1,42 @@
+"""The settings file."""
+
+import pytest
+
+from cbm_core import settings
+from cbm_core.errors import CbmError
+
+
+def write(tmp_path, text):
+    path = tmp_path / "cbm.toml"
+    path.write_text(text)
+    return path
+
+
+def test_owner_section_overrides_the_common_one(tmp_path):
+    loaded = settings.load(
+        write(tmp_path, '[database]\nuser = "a"\nport = 5433\n[database.owner]\nuser = "b"\n')
+    )
+    assert loaded.connection("ingest") == {"user": "a", "port": "5433"}
+    assert loaded.connection("owner") == {"user": "b", "port": "5433"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[database", "not valid TOML"),
+        ('[database]\npassword = "secret"\n', "password"),
+        ("[databse]\n", "databse"),
+        ("[database.owner]\nnmae = 1\n", "nmae"),
+    ],
+)
+def test_wrong_files_are_refused_by_name(tmp_path, text, expected):
+    with pytest.raises(CbmError, match=expected) as caught:
+        settings.load(write(tmp_path, text))
+    assert caught.value.code == "config_invalid"
+    assert "secret" not in str(caught.value)
+
+
+def test_without_a_file_libpq_environment_serves(monkeypatch, tmp_path):
+    monkeypatch.delenv("CBM_CONFIG", raising=False)
+    monkeypatch.setattr(settings, "DEFAULT_CONFIG", tmp_path / "none.toml")
+    assert settings.load() == settings.Settings()
