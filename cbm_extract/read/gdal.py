@@ -1,0 +1,190 @@
+"""How GDAL is told to behave, and the one function that opens a raster.
+
+Everything that may differ between hosts is fixed here: the formats GDAL may try, what it may look
+at besides the file itself, and how it treats networks and damaged files.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+
+from cbm_core.errors import CbmError
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+# GDAL knows some 80 formats, and several (VRT, WMS, ...) are programs more than files: they fetch
+# other files and addresses. Only plain rasters are opened. A COG is a GeoTIFF to GDAL.
+FORMATS = {"GTiff": "GeoTIFF", "JP2OpenJPEG": "JPEG 2000", "ENVI": "ENVI (.img with .hdr)"}
+_BY_SUFFIX = {".jp2": "JP2OpenJPEG", ".j2k": "JP2OpenJPEG", ".img": "ENVI", ".bsq": "ENVI"}
+
+_OPTIONS: dict[str, str | int] = {
+    # No listing of folders and buckets, no sidecars (.aux.xml, .msk, .ovr): numbers come from the
+    # file whose fingerprint is kept as evidence.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": "NO",
+    # With more than one thread GDAL 3.10 swallows the decoder's errors: a truncated JPEG 2000
+    # file reads as garbage without a word. Parallel work is the engine's business, not GDAL's.
+    "GDAL_NUM_THREADS": "1",
+    # Strips are whole rows of blocks, so nothing is read twice and a large cache is waste.
+    "GDAL_CACHEMAX": 64 * 2**20,  # bytes
+    "GDAL_HTTP_MAX_RETRY": "4",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_HTTP_CONNECTTIMEOUT": "15",
+    "GDAL_HTTP_LOW_SPEED_TIME": "30",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    # Forget a remote file once it is closed: otherwise a passing failure, or the old content of a
+    # replaced file, stays for the life of a worker.
+    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/",
+}
+_VSI_ALLOWED = ("/vsizip/", "/vsicurl/", "/vsis3/")
+
+
+def local_path(href: str) -> Path | None:
+    """Return the local file that an href means, None for everything remote or inside an archive."""
+    if href.startswith("/vsi"):
+        return None
+    if href.startswith("file://"):
+        return Path(unquote(urlsplit(href).path))
+    return None if "://" in href else Path(href)
+
+
+def archive_of(href: str) -> str | None:
+    """Return the href of the zip archive that holds the raster, None where there is none.
+
+    ``zip://<archive>!/<member>`` and ``zip+https://<archive>!/<member>`` are understood.
+    """
+    scheme, separator, rest = href.partition("://")
+    if not separator or not (scheme == "zip" or scheme.startswith("zip+")):
+        return None
+    archive, mark, _ = rest.partition("!")
+    if not mark:
+        raise CbmError(
+            "href_invalid",
+            f"{href} names an archive, but no file in it.",
+            "Write zip:///folder/archive.zip!/member.tif.",
+        )
+    return archive if scheme == "zip" else f"{scheme[4:]}://{archive}"
+
+
+def gdal_name(href: str) -> str:
+    """Translate an href into the name GDAL opens.
+
+    Local paths, ``file://``, ``http(s)://``, ``s3://bucket/key`` (GDAL's own ``AWS_*`` variables
+    give endpoint and credentials) and ``zip[+scheme]://archive!/member`` are understood, and names
+    that start with /vsizip/, /vsicurl/ or /vsis3/ pass.
+
+    Raises:
+        CbmError: ``href_unsupported``, ``href_invalid``.
+
+    """
+    archive = archive_of(href)
+    if archive is not None:
+        member = href.partition("!")[2].lstrip("/")
+        return f"/vsizip/{{{gdal_name(archive)}}}/{member}"
+    path = local_path(href)
+    if path is not None:
+        return str(path.absolute())
+    if href.startswith(("http://", "https://")):
+        return f"/vsicurl/{href}"
+    if href.startswith("s3://"):
+        return f"/vsis3/{href.removeprefix('s3://')}"
+    if href.startswith(_VSI_ALLOWED):
+        return href
+    raise CbmError(
+        "href_unsupported",
+        f"{href} is no address that rasters are read from.",
+        "Expected a local path, http(s)://, s3:// or zip://archive!/member.",
+    )
+
+
+@contextmanager
+def open_raster(href: str) -> Iterator[DatasetReader]:
+    """Open a raster read-only under the fixed GDAL settings for the length of the block.
+
+    Raises:
+        CbmError: ``raster_missing``, ``raster_unreachable`` (network), ``not_a_raster`` (also for
+            formats that are not allowed), ``raster_damaged``.
+
+    """
+    name = gdal_name(href)
+    path = local_path(href)
+    if path is not None and not path.is_file():
+        raise missing(href)
+    with rasterio.Env(**_OPTIONS), _open(href, name) as dataset:
+        yield dataset
+
+
+def _open(href: str, name: str) -> DatasetReader:
+    likely = _BY_SUFFIX.get(Path(name).suffix.lower(), "GTiff")
+    first: RasterioIOError | None = None
+    for driver in sorted(FORMATS, key=lambda driver: driver != likely):
+        # ENVI's header is a file of its own, found by asking for it by name.
+        sidecars = "TRUE" if driver == "ENVI" else "EMPTY_DIR"
+        try:
+            with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN=sidecars), warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                return rasterio.open(name, driver=driver)
+        except RasterioIOError as error:
+            if "not recognized" not in str(error):
+                raise _opening_error(href, error) from error
+            first = first or error
+    raise CbmError(
+        "not_a_raster",
+        f"{href} is not a raster of a supported format.",
+        f"Supported: {', '.join(FORMATS.values())}. Other formats are not opened.",
+    ) from first
+
+
+def _opening_error(href: str, error: RasterioError) -> CbmError:
+    text = reason(error)
+    if any(part in text for part in ("404", "No such file", "does not exist", "NoSuchKey")):
+        return missing(href)
+    if is_network(text):
+        return unreachable(href, text)
+    return CbmError(
+        "raster_damaged",
+        f"{href} cannot be opened: {text}.",
+        "Fetch or make the file again.",
+    )
+
+
+def missing(href: str) -> CbmError:
+    """Say that a raster is not where the catalogue says it is."""
+    return CbmError(
+        "raster_missing",
+        f"The raster {href} does not exist.",
+        "Correct the catalogue's entry, or put the file there.",
+    )
+
+
+def unreachable(href: str, text: str) -> CbmError:
+    """Say that a remote raster could not be had."""
+    return CbmError(
+        "raster_unreachable",
+        f"{href} cannot be reached: {text}.",
+        "Check network, address and credentials, then run the same command again.",
+    )
+
+
+def is_network(text: str) -> bool:
+    """Tell whether GDAL's message blames the network rather than the file."""
+    return any(
+        part in text for part in ("CURL", "HTTP", "curl", "AccessDenied", "InvalidCredentials")
+    )
+
+
+def reason(error: BaseException) -> str:
+    """Return the innermost message of a failure, on one line, without a full stop."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split()).rstrip(".")
