@@ -1,0 +1,229 @@
+"""Claiming a scene, keeping it, and giving it back; ``states`` has the table of transitions.
+
+Every function takes a cursor inside the caller's transaction and changes only what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg2 import sql
+
+from cbm_core.db import Cursor, one_row
+from cbm_core.errors import CbmError
+from cbm_extract.ledger.states import (
+    IN_SCOPE,
+    MAX_ATTEMPTS,
+    TRANSIENT_CODES,
+    Claim,
+    Item,
+    Scope,
+)
+
+_EXPIRED = sql.SQL("(w.state = 'running' AND w.lease_until < clock_timestamp())")
+_CLAIMABLE = sql.SQL("(w.state = 'pending' OR {})").format(_EXPIRED)
+
+# Scenes with fewer failed attempts first, so that one that keeps failing does not hold others up;
+# then in the order of acquisition. The lock on the scene keeps two claimers from sharing its items;
+# it is weaker than FOR UPDATE, so that inserting work items is not blocked.
+_CHOOSE = sql.SQL("""
+SELECT s.id FROM cbm.scene s
+JOIN (SELECT w.scene_id, min(w.attempts) AS attempts FROM cbm.work_item w
+      WHERE {claimable} AND {in_scope} GROUP BY w.scene_id) o ON o.scene_id = s.id
+WHERE s.state = 'active' AND s.id <> ALL(%(tried)s)
+ORDER BY o.attempts, s.obstime, s.id
+LIMIT 1
+FOR NO KEY UPDATE OF s SKIP LOCKED""").format(claimable=_CLAIMABLE, in_scope=IN_SCOPE)
+
+# A locked item is about to be finished by a worker that overslept: not waited for.
+_TAKE = sql.SQL("""
+UPDATE cbm.work_item
+SET state = 'running', token = %(token)s, worker = %(worker)s, attempts = attempts + 1,
+    lease_until = clock_timestamp() + make_interval(secs => %(lease)s),
+    started_at = clock_timestamp(), finished_at = NULL
+WHERE id IN (SELECT w.id FROM cbm.work_item w
+             WHERE w.scene_id = %(scene_id)s AND {claimable} AND {in_scope}
+             FOR UPDATE SKIP LOCKED)
+RETURNING id, dataset_id, product_id, parcel_set_id, attempts, started_at""").format(
+    claimable=_CLAIMABLE, in_scope=IN_SCOPE
+)
+
+_GIVE_UP = sql.SQL("""
+UPDATE cbm.work_item
+SET state = 'failed', token = NULL, lease_until = NULL, finished_at = clock_timestamp(),
+    error_code = 'worker_lost',
+    error = format('Workers died or stalled %%s times on this scene, %%s the last.',
+                   attempts, worker)
+WHERE id IN (SELECT w.id FROM cbm.work_item w
+             WHERE {expired} AND w.attempts >= %(max_attempts)s AND {in_scope}
+             FOR UPDATE SKIP LOCKED)""").format(expired=_EXPIRED, in_scope=IN_SCOPE)
+
+_BACKLOG = sql.SQL("""
+SELECT count(DISTINCT w.scene_id) FILTER (WHERE {claimable}),
+       count(DISTINCT w.scene_id) FILTER (WHERE NOT {claimable}),
+       min(w.lease_until) FILTER (WHERE NOT {claimable}),
+       array_agg(DISTINCT w.worker ORDER BY w.worker) FILTER (WHERE NOT {claimable})
+FROM cbm.work_item w JOIN cbm.scene s ON s.id = w.scene_id
+WHERE w.state IN ('pending', 'running') AND s.state = 'active' AND {in_scope}""").format(
+    claimable=_CLAIMABLE, in_scope=IN_SCOPE
+)
+
+_LEAVE = sql.SQL("""
+UPDATE cbm.work_item
+SET {changes}, token = NULL, lease_until = NULL, finished_at = clock_timestamp()
+WHERE id = %(id)s AND token = %(token)s AND state = 'running'""")
+_DONE = sql.SQL(
+    "state = 'done', parcel_set_id = %(parcel_set_id)s, error_code = NULL, error = NULL"
+)
+_FAILED = sql.SQL("state = %(state)s, error_code = %(code)s, error = %(error)s")
+
+
+def claim(cursor: Cursor, scope: Scope, worker: str, lease_seconds: float) -> Claim | None:
+    """Lease the next scene with all its open items in scope; None when there is none to be had.
+
+    ``worker`` names the process for people. The caller commits.
+    """
+    cursor.execute(_GIVE_UP, {"max_attempts": MAX_ATTEMPTS} | scope.parameters())
+    tried: list[int] = []
+    while True:
+        cursor.execute(_CHOOSE, {"tried": tried} | scope.parameters())
+        row = cursor.fetchone()
+        if row is None:
+            return None
+        taken = _take(cursor, int(row[0]), scope, worker, lease_seconds)
+        if taken:
+            return taken
+        # Another claimer was quicker between the two statements.
+        tried.append(int(row[0]))
+
+
+def _take(
+    cursor: Cursor, scene_id: int, scope: Scope, worker: str, lease_seconds: float
+) -> Claim | None:
+    cursor.execute("SELECT nextval('cbm.lease_token')")
+    token = int(one_row(cursor)[0])
+    parameters = {"token": token, "worker": worker, "lease": lease_seconds, "scene_id": scene_id}
+    cursor.execute(_TAKE, parameters | scope.parameters())
+    rows = sorted(cursor.fetchall())
+    if not rows:
+        return None
+    items = tuple(Item(*row[:5]) for row in rows)
+    return Claim(scene_id, token, worker, lease_seconds, rows[0][5], items)
+
+
+def extend(cursor: Cursor, claim: Claim) -> int:
+    """Lengthen the lease of what the claim still holds; return how many items that is."""
+    cursor.execute(
+        """UPDATE cbm.work_item
+           SET lease_until = clock_timestamp() + make_interval(secs => %s)
+           WHERE id = ANY(%s) AND token = %s AND state = 'running'""",
+        (claim.lease_seconds, [item.id for item in claim.items], claim.token),
+    )
+    return cursor.rowcount
+
+
+def finish(cursor: Cursor, claim: Claim, item: Item, parcel_set_id: int) -> None:
+    """Mark an item done; the last statement of the transaction that wrote its rows.
+
+    Raises:
+        CbmError: ``lease_lost`` when the item is no longer this claim's; the caller's transaction
+            must roll back.
+
+    """
+    _leave(cursor, claim, item, _DONE, {"parcel_set_id": parcel_set_id})
+
+
+def fail(cursor: Cursor, claim: Claim, item: Item, error: CbmError) -> str:
+    """Record why an item could not be done and return its new state.
+
+    ``pending`` where the cause may pass and attempts are left, else ``failed``.
+
+    Raises:
+        CbmError: ``lease_lost`` as in :func:`finish`.
+
+    """
+    again = error.code in TRANSIENT_CODES and item.attempts < MAX_ATTEMPTS
+    state = "pending" if again else "failed"
+    values = {"state": state, "code": error.code, "error": str(error)}
+    _leave(cursor, claim, item, _FAILED, values)
+    return state
+
+
+def release(cursor: Cursor, claim: Claim) -> int:
+    """Give back what the claim still holds, as if never claimed; return how many items.
+
+    Items that were lost or finished meanwhile are passed over.
+    """
+    cursor.execute(
+        """UPDATE cbm.work_item
+           SET state = 'pending', token = NULL, lease_until = NULL, attempts = attempts - 1
+           WHERE id = ANY(%s) AND token = %s AND state = 'running'""",
+        ([item.id for item in claim.items], claim.token),
+    )
+    return cursor.rowcount
+
+
+def hold(cursor: Cursor, claim: Claim, error: CbmError) -> None:
+    """Hold the scene, which was found unfit, and give back its items with the reason.
+
+    Raises:
+        CbmError: ``lease_lost`` when the claim holds nothing any more.
+
+    """
+    cursor.execute(
+        """UPDATE cbm.work_item
+           SET state = 'pending', token = NULL, lease_until = NULL, attempts = 0,
+               error_code = %s, error = %s, finished_at = clock_timestamp()
+           WHERE id = ANY(%s) AND token = %s AND state = 'running'""",
+        (error.code, str(error), [item.id for item in claim.items], claim.token),
+    )
+    if not cursor.rowcount:
+        raise lease_lost(claim)
+    cursor.execute(
+        """UPDATE cbm.scene SET state = 'held', state_reason = %s, state_since = now()
+           WHERE id = %s AND state = 'active'""",
+        (error.code, claim.scene_id),
+    )
+
+
+def _leave(
+    cursor: Cursor, claim: Claim, item: Item, changes: sql.SQL, values: Mapping[str, object]
+) -> None:
+    key = {"id": item.id, "token": claim.token}
+    cursor.execute(_LEAVE.format(changes=changes), {**values, **key})
+    if cursor.rowcount != 1:
+        raise lease_lost(claim)
+
+
+def lease_lost(claim: Claim) -> CbmError:
+    """Return the error of a worker that no longer holds what it works on."""
+    return CbmError(
+        "lease_lost",
+        f"Scene {claim.scene_id} was taken over by another worker: this one was silent for more"
+        f" than its lease of {claim.lease_seconds:g} s.",
+        "Nothing is lost; the other worker does it. Lengthen the lease if machines stall often.",
+        scene_id=claim.scene_id,
+    )
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What is open in a scope on active scenes.
+
+    ``claimable`` scenes could be claimed now; ``leased`` are with live workers until at the latest
+    ``lease_until`` (of the first lease that runs out, None without any).
+    """
+
+    claimable: int
+    leased: int
+    lease_until: datetime | None
+    workers: tuple[str, ...]
+
+
+def backlog(cursor: Cursor, scope: Scope) -> Backlog:
+    """Count the open scenes in a scope."""
+    cursor.execute(_BACKLOG, scope.parameters())
+    claimable, leased, until, workers = one_row(cursor)
+    return Backlog(claimable, leased, until, tuple(workers or ()))

@@ -1,0 +1,123 @@
+"""The commands ``cbm ledger status|retry``."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from cbm_core import db
+from cbm_core.datasets.store import require_dataset
+from cbm_core.db import Cursor
+from cbm_core.errors import CbmError
+from cbm_core.verbs import Answer, Arguments, ChangingArguments, Context, Verb, positional
+from cbm_extract.ledger import overview
+from cbm_extract.ledger.overview import Failure
+from cbm_extract.ledger.states import STATES, Scope
+
+_LISTED = 20
+
+
+class _Status(Arguments):
+    dataset: str | None = Field(default=None, description="Only this dataset, as aoi:year.")
+
+
+class _Retry(ChangingArguments):
+    dataset: str = positional("Dataset, as aoi:year.")
+    products: list[str] | None = Field(
+        default=None, description="Only items of the product with this name; repeatable."
+    )
+    code: str | None = Field(default=None, description="Only items that failed with this code.")
+    scene: str | None = Field(default=None, description="Only items of the scene so named.")
+
+
+def product_ids(cursor: Cursor, names: list[str]) -> tuple[int, ...]:
+    """Return the ids of all revisions of the products so named.
+
+    Raises:
+        CbmError: ``product_unknown`` with the registered names.
+
+    """
+    cursor.execute("SELECT name, id FROM cbm.product ORDER BY id")
+    rows = cursor.fetchall()
+    known = sorted({name for name, _ in rows})
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise CbmError(
+            "product_unknown",
+            f"No extraction was ever asked of {', '.join(unknown)};"
+            f" registered: {', '.join(known) or 'none'}.",
+            "Name registered products.",
+        )
+    return tuple(number for name, number in rows if name in names)
+
+
+def _status(arguments: _Status, context: Context) -> Answer:
+    with db.session(context.settings) as connection, db.transaction(connection) as cursor:
+        dataset = require_dataset(cursor, arguments.dataset) if arguments.dataset else None
+        scope = Scope(dataset.id if dataset else None)
+        counts = overview.counts(cursor, scope)
+        failed = overview.failures(cursor, scope)
+    rows = [
+        {"dataset": dataset_name, "product": product, **states}
+        for (dataset_name, product), states in counts.items()
+    ]
+    return Answer(
+        result={"items": rows, "failed": [failure.as_json() for failure in failed]},
+        text="\n".join([table(counts), *failure_lines(failed)]) if rows else "The ledger is empty.",
+    )
+
+
+def table(counts: dict[tuple[str, str], dict[str, int]]) -> str:
+    """Lay out :func:`cbm_extract.ledger.overview.counts` for people."""
+    others = sorted({state for states in counts.values() for state in states} - set(STATES))
+    columns = [*STATES, *others]
+    lines = [["dataset", "product", *columns]]
+    lines += [
+        [*name, *(str(states.get(column, 0)) for column in columns)]
+        for name, states in counts.items()
+    ]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def failure_lines(failed: list[Failure]) -> list[str]:
+    """Describe failures for people, the first twenty of them."""
+    lines = [
+        f"failed: {f.reference}{' ' + f.part if f.part else ''} ({f.product},"
+        f" {f.attempts} attempts): {f.error}"
+        for f in failed[:_LISTED]
+    ]
+    if len(failed) > _LISTED:
+        lines.append(f"... and {len(failed) - _LISTED} more")
+    return lines
+
+
+def _retry(arguments: _Retry, context: Context) -> Answer:
+    with db.session(context.settings) as connection, db.transaction(connection) as cursor:
+        dataset = require_dataset(cursor, arguments.dataset)
+        products = product_ids(cursor, arguments.products) if arguments.products else None
+        failed = overview.failures(
+            cursor, Scope(dataset.id, products), code=arguments.code, reference=arguments.scene
+        )
+        if not arguments.check:
+            overview.retry(cursor, [failure.item_id for failure in failed])
+    plan = [f"retry {f.product} of {f.reference} {f.part}".rstrip() for f in failed]
+    return Answer(
+        changed=bool(failed),
+        plan=plan,
+        result={"retried": len(failed)},
+        before="".join(f"{line.removeprefix('retry ')}: failed\n" for line in plan),
+        after="".join(f"{line.removeprefix('retry ')}: pending\n" for line in plan),
+        text=f"{len(failed)} failed items put back; `cbm extract {dataset.name}` does them."
+        if failed
+        else "No failed items.",
+    )
+
+
+STATUS = Verb("Count items by state, and say what failed and why.", _Status, _status)
+RETRY = Verb("Put failed items back to work.", _Retry, _retry)
