@@ -1,0 +1,98 @@
+"""Build the wheel of this checkout, unless the same sources were built before.
+
+Usage: build_wheel.py [--check] CHECKOUT OUTPUT_DIR
+
+Prints one JSON object: ``changed`` (a wheel was, or with --check would be, built), ``digest`` (hex
+SHA-256 over the packaged files' names and bytes), ``version`` and ``wheel`` (its path). Needs pip in
+the Python that runs it, and nothing else. Works on any copy of the sources, git or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+PLAIN_FILES = ("pyproject.toml", "README.md", "LICENSE")
+# Zip archives know no time before 1980; any fixed one makes equal sources equal wheels.
+SOURCE_DATE_EPOCH = "315532800"
+
+
+def packaged_files(checkout: Path) -> list[Path]:
+    """Return what goes into the wheel, relative to the checkout, in a fixed order."""
+    packages = [path.parent for path in checkout.glob("cbm_*/__init__.py")]
+    found = [path for package in packages for path in package.rglob("*")]
+    wanted = [
+        path.relative_to(checkout)
+        for path in found
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    return sorted([*wanted, *(Path(name) for name in PLAIN_FILES)])
+
+
+def digest(checkout: Path, files: list[Path]) -> str:
+    """Return the SHA-256 over names and contents."""
+    total = hashlib.sha256()
+    for file in files:
+        content = (checkout / file).read_bytes()
+        total.update(f"{file.as_posix()}\0{len(content)}\0".encode())
+        total.update(content)
+    return total.hexdigest()
+
+
+def build(checkout: Path, files: list[Path], target: Path) -> None:
+    """Build from a copy, so that nothing stale gets in and nothing is left in the checkout.
+
+    Raises:
+        SystemExit: when pip is missing or fails, with its last lines.
+
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="cbm-wheel-") as scratch:
+        source = Path(scratch, "source")
+        for file in files:
+            (source / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(checkout / file, source / file)
+        out = Path(scratch, "out")
+        command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(out), str(source)]
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = "\n".join(done.stderr.strip().splitlines()[-15:])
+            sys.exit(f"The wheel could not be built with {sys.executable} -m pip wheel:\n{last}")
+        built = next(out.glob("*.whl"))
+        # Into place in one step: an interrupted build leaves nothing that looks whole.
+        partial = target.with_suffix(".partial")
+        shutil.copyfile(built, partial)
+        partial.rename(target)
+
+
+def main() -> None:
+    """Answer on standard output."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("checkout", type=Path)
+    parser.add_argument("output", type=Path)
+    options = parser.parse_args()
+    checkout = options.checkout.resolve()
+    files = packaged_files(checkout)
+    found = digest(checkout, files)
+    project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    name = f"{project['name'].replace('-', '_')}-{project['version']}-py3-none-any.whl"
+    wheel = options.output.resolve() / found[:12] / name
+    changed = not wheel.exists()
+    if changed and not options.check:
+        build(checkout, files, wheel)
+    answer = {"changed": changed, "digest": found, "version": project["version"], "wheel": str(wheel)}
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
