@@ -89,25 +89,33 @@ def make_ground(
     shapes = [(polygon, label) for label, polygon in fields.other]
     shapes += [(polygon, first + index) for index, polygon in enumerate(parcels)]
     labels = rasterize(shapes, fill=0, dtype="int32", **grid)
-    covers = rasterize(
-        [(polygon, 1) for polygon in parcels], fill=0, dtype="int32", merge_alg=_add(), **grid
-    )
+    own = [_pixels_of(polygon, size) for polygon in parcels]
+    covers = np.bincount(np.concatenate(own), minlength=size * size)
+    wholly = [kind not in {"edge", "outside"} for kind in fields.kinds]
+    clean = [bool(len(at)) and bool((covers[at] == 1).all()) for at in own]
     total = first + len(parcels)
-    pixels = np.bincount(labels.ravel(), minlength=total)[first:]
-    shared = np.bincount(labels.ravel(), weights=(covers > 1).ravel(), minlength=total)[first:]
-    wholly = np.array([kind not in {"edge", "outside"} for kind in fields.kinds])
     gain = 1.0 + _TEXTURE * np.clip(fractal(rng, size, 3.0, 0.08), -3.0, 3.0)
     sums = np.bincount(labels.ravel(), weights=gain.ravel(), minlength=total)
     counts = np.maximum(np.bincount(labels.ravel(), minlength=total), 1)
     means = np.where(sums > 0, sums / counts, 1.0)
     gain = (gain / means[labels]).astype(np.float32)
-    return Ground(labels, gain, stand, pixels, wholly & (pixels > 0) & (shared == 0))
+    pixels = np.array([len(at) for at in own], dtype=np.int64)
+    return Ground(labels, gain, stand, pixels, np.array(clean) & np.array(wholly))
 
 
-def _add() -> object:
-    from rasterio.enums import MergeAlg
-
-    return MergeAlg.add
+def _pixels_of(polygon: shapely.Geometry, size: int) -> npt.NDArray[np.int64]:
+    """Flat indices of the 10 m pixels whose centre lies in a polygon."""
+    left, bottom, right, top = polygon.bounds
+    rows = np.clip([(TOP - top) // PIXEL_M, (TOP - bottom) // PIXEL_M + 1], 0, size).astype(int)
+    columns = np.clip([(left - LEFT) // PIXEL_M, (right - LEFT) // PIXEL_M + 1], 0, size)
+    columns = columns.astype(int)
+    shape = int(rows[1] - rows[0]), int(columns[1] - columns[0])
+    if 0 in shape:
+        return np.zeros(0, dtype=np.int64)
+    corner = from_origin(LEFT + columns[0] * PIXEL_M, TOP - rows[0] * PIXEL_M, PIXEL_M, PIXEL_M)
+    inside = rasterize([polygon], out_shape=shape, transform=corner, dtype="uint8")
+    row, column = np.nonzero(inside)
+    return np.asarray((row + rows[0]) * size + column + columns[0], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -203,7 +211,7 @@ def _halve(values: Float) -> Float:
 
 
 def true_series(ground: Ground, parcel: int, day: float) -> dict[str, float]:
-    """Return a clean parcel's noise-free mean reflectance per band and NDVI on a day of the year."""
+    """Return a clean parcel's noise-free mean reflectance per band, and NDVI, on a day."""
     stand = ground.stand
     one = slice(parcel, parcel + 1)
     alone = Stand(
