@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
+from psycopg2 import sql
 
-from cbm_core.db import Connection, Cursor, transaction
+from cbm_core.db import Connection, Cursor, one_row, transaction
 from cbm_core.errors import CbmError
 
 STATISTICS = ("count", "mean", "std", "min", "max", "p25", "p50", "p75")
@@ -30,8 +31,12 @@ _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _FLOAT4_OID = 700
-_COPY = """COPY cbm.signature (obstime, geometry_id, scene_id, px_imaged, px_clear, dataset_id,
-  product_id, tile_rank, stats, class_counts) FROM STDIN (FORMAT binary)"""
+_COLUMNS = sql.SQL(
+    "obstime, geometry_id, scene_id, px_imaged, px_clear, dataset_id, product_id, tile_rank,"
+    " stats, class_counts"
+)
+# Into the leaf itself: COPY refuses tables with row-level security, and nothing has to be routed.
+_COPY = sql.SQL("COPY cbm.{leaf} ({columns}) FROM STDIN (FORMAT binary)")
 
 
 @dataclass(frozen=True)
@@ -61,26 +66,28 @@ class Slice:
         return len(self.geometry_ids)
 
 
-def ensure_partition(connection: Connection, dataset_id: int, obstime: datetime) -> None:
-    """Make the partition that a slice goes to, in a short transaction of its own."""
+def ensure_partition(connection: Connection, dataset_id: int, obstime: datetime) -> str:
+    """Make the partition that a slice goes to, in a short transaction, and return its name."""
     with transaction(connection) as cursor:
         cursor.execute(
             "SELECT cbm.ensure_signature_partition(%s::smallint, %s::date)",
             (dataset_id, obstime.astimezone(UTC).date()),
         )
+        return str(one_row(cursor)[0])
 
 
-def insert(cursor: Cursor, rows: Slice) -> bytes:
-    """Write a slice inside the caller's transaction and return its digest.
+def insert(cursor: Cursor, leaf: str, rows: Slice) -> bytes:
+    """Write a slice to its partition inside the caller's transaction and return its digest.
 
-    The digest is the sha256 of what ``COPY (SELECT <columns of _COPY> ... ORDER BY geometry_id) TO
+    The digest is the sha256 of what ``COPY (SELECT <the columns above> ... ORDER BY geometry_id) TO
     STDOUT (FORMAT binary)`` gives back for the slice, without its header and trailer: it depends on
     neither batches nor workers, and the database itself can recompute it.
     """
+    copy = _COPY.format(leaf=sql.Identifier(leaf), columns=_COLUMNS)
     digest = hashlib.sha256()
     for body in pack(rows):
         digest.update(body)
-        cursor.copy_expert(_COPY, io.BytesIO(b"".join((_HEADER, body, _TRAILER))))
+        cursor.copy_expert(copy, io.BytesIO(b"".join((_HEADER, body, _TRAILER))))
     return digest.digest()
 
 

@@ -77,7 +77,7 @@ DECLARE
   parent text := format('signature_d%s', dataset);
   leaf text := format('signature_d%s_%s', dataset, to_char(month, 'YYYYMM'));
 BEGIN
-  IF NOT EXISTS (SELECT FROM cbm.dataset WHERE id = dataset AND purged_at IS NULL) THEN
+  IF NOT EXISTS (SELECT FROM cbm.dataset d WHERE d.id = dataset AND purged_at IS NULL) THEN
     RAISE EXCEPTION 'no dataset %', dataset USING ERRCODE = 'no_data_found';
   END IF;
   IF to_regclass(format('cbm.%I', leaf)) IS NOT NULL THEN
@@ -127,7 +127,7 @@ DECLARE
   name text;
   removed jsonb;
 BEGIN
-  SELECT aoi || ':' || year INTO name FROM cbm.dataset WHERE id = dataset AND purged_at IS NULL FOR UPDATE;
+  SELECT aoi || ':' || year INTO name FROM cbm.dataset d WHERE d.id = dataset AND purged_at IS NULL FOR UPDATE;
   IF name IS NULL THEN
     RAISE EXCEPTION 'no dataset %', dataset USING ERRCODE = 'no_data_found';
   END IF;
@@ -143,7 +143,7 @@ BEGIN
   DELETE FROM cbm.parcel_geometry WHERE dataset_id = dataset;
   DELETE FROM cbm.parcel_set WHERE dataset_id = dataset;
   DELETE FROM cbm.dataset_grant WHERE dataset_id = dataset;
-  UPDATE cbm.dataset SET purged_at = now(), settings = '{}' WHERE id = dataset;
+  UPDATE cbm.dataset d SET purged_at = now(), settings = '{}' WHERE d.id = dataset;
   INSERT INTO cbm.audit (who, action, detail)
   VALUES (session_user, 'dataset purge', removed || jsonb_build_object('dataset', name));
   RETURN removed;
