@@ -12,29 +12,9 @@ description:
     applied in one transaction.
   - A migration that was changed after it was applied, one that the release lacks, and a schema too new for the release are
     refused by name.
-options:
-  cbm_command:
-    description: The command of the installed release.
-    type: path
-    default: /opt/cbm/current/venv/bin/cbm
-  config:
-    description: The settings file, which says how to reach the database.
-    type: path
-    default: /etc/cbm/cbm.toml
-attributes:
-  check_mode:
-    support: full
-    description: Lists the pending migrations and applies none.
-  diff_mode:
-    support: full
-    description: Shows the migrations before and after.
-  idempotent:
-    support: full
-    description: Changes nothing when no migration is pending.
-requirements:
-  - a release of cbm-backend on the host
-author:
-  - The CbM backend developers
+extends_documentation_fragment:
+  - cbm
+  - cbm.changing
 """
 
 EXAMPLES = r"""
@@ -52,20 +32,20 @@ plan:
   returned: success
   type: list
   elements: str
-  sample: ["apply 0001_access_and_datasets.sql (expand)"]
+  sample: ["apply 0001_access_and_datasets (expand)"]
 result:
   description: Names of the applied and the pending migrations before this run, and those of a newer release.
   returned: success
   type: dict
-  sample: {"applied": [], "pending": ["0001_access_and_datasets.sql"], "newer": []}
+  sample: {"applied": [], "pending": ["0001_access_and_datasets"], "newer": []}
 version:
   description: Version of the release that answered; null when there is none yet (check mode only).
   returned: success
   type: str
   sample: 0.1.0
 reason:
-  description: In check mode, the code of what an earlier step of the run would still have to make.
-  returned: when that is missing
+  description: Code of what an earlier step of the same run would still have to make.
+  returned: in check mode, when something is missing
   type: str
   sample: not_installed
 code:
@@ -86,9 +66,13 @@ details:
 from ansible.module_utils.cbm_bridge import run_changing
 
 
+VERBS = {"present": "schema migrate"}
+OPTIONS: dict[str, dict[str, object]] = {}
+
+
 def main() -> None:
     """Run the module."""
-    run_changing({"present": "schema migrate"}, {})
+    run_changing(VERBS, OPTIONS)
 
 
 if __name__ == "__main__":
