@@ -17,7 +17,7 @@ help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 22
 
 .PHONY: demo
-demo: .venv-controller/done ## Deploy on this machine, import, extract and show a result
+demo: ## Deploy on this machine, import, extract and show a result
 	@tools/demo $(if $(DATA),"$(DATA)")
 
 .PHONY: test
