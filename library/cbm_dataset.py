@@ -8,11 +8,14 @@ DOCUMENTATION = r"""
 module: cbm_dataset
 short_description: Add, change or purge a dataset
 description:
-  - A dataset is an area and a year of declaration. Parcels, signatures and the right to read them belong to one.
-  - With O(state=present) does what C(cbm dataset add) does, with O(state=absent) what C(cbm dataset purge) does.
+  - A dataset is an area and a year of declaration. Parcels, signatures and the right to read them
+    belong to one.
+  - With O(state=present) does what C(cbm dataset add) does, with O(state=absent) what C(cbm
+    dataset purge) does.
 options:
   state:
-    description: Whether the dataset is there. V(absent) removes its parcels, plans and signatures for good.
+    description: Whether the dataset is there. V(absent) removes its parcels, plans and signatures
+      for good.
     type: str
     choices: [present, absent]
     default: present
@@ -25,22 +28,27 @@ options:
     type: int
     required: true
   imagery_start:
-    description: First day of imagery, C(YYYY-MM-DD); at first 1 January of O(year). Left out - unchanged.
+    description: First day of imagery, C(YYYY-MM-DD); at first 1 January of O(year). Left out -
+      unchanged.
     type: str
   imagery_end:
-    description: Last day of imagery, inclusive; at first 31 December of O(year). Left out - unchanged.
+    description: Last day of imagery, inclusive; at first 31 December of O(year). Left out -
+      unchanged.
     type: str
   bounds:
     description:
-      - The area's bounds in degrees (EPSG:4326), C(west,south,east,north). An import reports parcels outside.
+      - The area's bounds in degrees (EPSG:4326), C(west,south,east,north). An import reports
+        parcels outside.
       - West may be greater than east where the area crosses the antimeridian.
     type: str
   readers:
-    description: The database roles that may read the dataset; all of them, others lose it. Left out - unchanged.
+    description: The database roles that may read the dataset; all of them, others lose it. Left
+      out - unchanged.
     type: list
     elements: str
   confirm:
-    description: With O(state=absent), the dataset's name C(aoi:year) again. Without it nothing is removed.
+    description: With O(state=absent), the dataset's name C(aoi:year) again. Without it nothing is
+      removed.
     type: str
 extends_documentation_fragment:
   - cbm

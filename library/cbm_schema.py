@@ -8,9 +8,11 @@ DOCUMENTATION = r"""
 module: cbm_schema
 short_description: Apply the pending migrations of the database schema
 description:
-  - Brings the schema C(cbm) to the state the installed release needs, as C(cbm schema migrate) does. All pending migrations are
+  - Brings the schema C(cbm) to the state the installed release needs, as C(cbm schema migrate)
+    does. All pending migrations are
     applied in one transaction.
-  - A migration that was changed after it was applied, one that the release lacks, and a schema too new for the release are
+  - A migration that was changed after it was applied, one that the release lacks, and a schema
+    too new for the release are
     refused by name.
 extends_documentation_fragment:
   - cbm
@@ -34,7 +36,8 @@ plan:
   elements: str
   sample: ["apply 0001_access_and_datasets (expand)"]
 result:
-  description: Names of the applied and the pending migrations before this run, and those of a newer release.
+  description: Names of the applied and the pending migrations before this run, and those of a
+    newer release.
   returned: success
   type: dict
   sample: {"applied": [], "pending": ["0001_access_and_datasets"], "newer": []}
@@ -64,7 +67,6 @@ details:
 """
 
 from ansible.module_utils.cbm_bridge import run_changing
-
 
 VERBS = {"present": "schema migrate"}
 OPTIONS: dict[str, dict[str, object]] = {}

@@ -35,7 +35,7 @@ MADE_EARLIER = frozenset(
 _LAST_LINES = 10
 
 
-class CbmFailure(Exception):
+class CbmRefusedError(Exception):
     """The command refused or failed; ``code``, ``hint`` and ``details`` are its own words."""
 
     def __init__(
@@ -66,7 +66,7 @@ def run_changing(verbs: dict[str, str], options: dict[str, dict[str, Any]], **ru
     _refuse_foreign(module, state, known)
     try:
         answer = call(module, verbs[state], {**arguments, "check": module.check_mode})
-    except CbmFailure as failure:
+    except CbmRefusedError as failure:
         if not (module.check_mode and failure.code in MADE_EARLIER):
             _fail(module, failure)
         module.warn(f"Check mode: {failure.message} Taken as made by an earlier step of this run.")
@@ -81,7 +81,7 @@ def run_info(verb: str, options: dict[str, dict[str, Any]], **rules: Any) -> Non
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **rules)
     try:
         answer = call(module, verb, _arguments(module, set(options)))
-    except CbmFailure as failure:
+    except CbmRefusedError as failure:
         if not (module.check_mode and failure.code in MADE_EARLIER):
             _fail(module, failure)
         module.warn(f"Check mode: {failure.message} Nothing to read yet.")
@@ -93,19 +93,21 @@ def call(module: AnsibleModule, verb: str, arguments: dict[str, Any]) -> dict[st
     """Run ``cbm --json <verb>`` and return its answer.
 
     Raises:
-        CbmFailure: with the command's own code, or ``not_installed`` when there is no command,
+        CbmRefusedError: with the command's own code, or ``not_installed`` when there is no command,
             ``no_answer`` when it printed no JSON object (killed, or not a cbm at all).
 
     """
     command = module.params["cbm_command"]
     if not os.access(command, os.X_OK):
-        raise CbmFailure(
+        raise CbmRefusedError(
             "not_installed",
             f"There is no command {command} on this host.",
             "Deploy the release first (playbooks/site.yml), or correct cbm_command.",
         )
     argv = [command, "--json", "--config", module.params["config"], *verb.split()]
-    returned, output, errors = module.run_command(argv, data=json.dumps(arguments), binary_data=True)
+    returned, output, errors = module.run_command(
+        argv, data=json.dumps(arguments), binary_data=True
+    )
     try:
         answer = json.loads(output)
         fine = answer["ok"]
@@ -113,15 +115,14 @@ def call(module: AnsibleModule, verb: str, arguments: dict[str, Any]) -> dict[st
         raise _no_answer(argv, returned, output, errors) from None
     if not fine:
         error = answer["error"]
-        raise CbmFailure(error["code"], error["message"], error["hint"], error["details"])
-    if not isinstance(answer, dict):
-        raise _no_answer(argv, returned, output, errors)
-    return answer
+        raise CbmRefusedError(error["code"], error["message"], error["hint"], error["details"])
+    result: dict[str, Any] = answer
+    return result
 
 
-def _no_answer(argv: list[str], returned: int, output: str, errors: str) -> CbmFailure:
+def _no_answer(argv: list[str], returned: int, output: str, errors: str) -> CbmRefusedError:
     last = "\n".join((errors or output).strip().splitlines()[-_LAST_LINES:])
-    return CbmFailure(
+    return CbmRefusedError(
         "no_answer",
         f"`{' '.join(argv)}` ended with code {returned} and gave no answer. It said: {last or '-'}",
         "Run the command by hand on the host. A negative code is the signal that killed it.",
@@ -166,7 +167,7 @@ def _exit(module: AnsibleModule, answer: dict[str, Any]) -> NoReturn:
     raise AssertionError("exit_json does not return")
 
 
-def _fail(module: AnsibleModule, failure: CbmFailure) -> NoReturn:
+def _fail(module: AnsibleModule, failure: CbmRefusedError) -> NoReturn:
     msg = f"{failure.message} {failure.hint}".strip()
     module.fail_json(msg=msg, code=failure.code, hint=failure.hint, details=failure.details)
     raise AssertionError("fail_json does not return")

@@ -2,9 +2,9 @@
 
 Usage: build_wheel.py [--check] CHECKOUT OUTPUT_DIR
 
-Prints one JSON object: ``changed`` (a wheel was, or with --check would be, built), ``digest`` (hex
-SHA-256 over the packaged files' names and bytes), ``version`` and ``wheel`` (its path). Needs pip in
-the Python that runs it, and nothing else. Works on any copy of the sources, git or not.
+Prints one JSON object: ``changed`` (a wheel was, or with --check would be, built), ``digest``
+(hex SHA-256 over the packaged files' names and bytes), ``version`` and ``wheel`` (its path). Needs
+pip in the Python that runs it, and nothing else. Works on any copy of the sources, git or not.
 """
 
 from __future__ import annotations
@@ -61,9 +61,15 @@ def build(checkout: Path, files: list[Path], target: Path) -> None:
             (source / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(checkout / file, source / file)
         out = Path(scratch, "out")
-        command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(out), str(source)]
+        pip = [sys.executable, "-m", "pip", "wheel", "--no-deps"]
         environment = {**os.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(  # noqa: S603 - nothing here comes from elsewhere
+            [*pip, "--wheel-dir", str(out), str(source)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             last = "\n".join(done.stderr.strip().splitlines()[-15:])
             sys.exit(f"The wheel could not be built with {sys.executable} -m pip wheel:\n{last}")
@@ -76,7 +82,7 @@ def build(checkout: Path, files: list[Path], target: Path) -> None:
 
 def main() -> None:
     """Answer on standard output."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(description="Build the wheel of a checkout.")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("checkout", type=Path)
     parser.add_argument("output", type=Path)
@@ -90,8 +96,8 @@ def main() -> None:
     changed = not wheel.exists()
     if changed and not options.check:
         build(checkout, files, wheel)
-    answer = {"changed": changed, "digest": found, "version": project["version"], "wheel": str(wheel)}
-    json.dump(answer, sys.stdout)
+    facts = {"digest": found, "version": project["version"], "wheel": str(wheel)}
+    json.dump({"changed": changed, **facts}, sys.stdout)
 
 
 if __name__ == "__main__":

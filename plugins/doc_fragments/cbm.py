@@ -27,8 +27,10 @@ attributes:
   check_mode:
     support: full
     description: >-
-      Plans as a real run does and changes nothing. What an earlier step of the same run would still have to make (the release, the
-      schema, the dataset) is taken as made - RV(ignore:changed) is true, RV(ignore:reason) says what is missing, and a warning repeats it.
+      Plans as a real run does and changes nothing. What an earlier step of the same run would
+        still have to make (the release, the
+      schema, the dataset) is taken as made - RV(ignore:changed) is true, RV(ignore:reason) says
+        what is missing, and a warning repeats it.
   diff_mode:
     support: full
     description: Shows the state before and after.
