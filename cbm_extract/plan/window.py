@@ -1,0 +1,113 @@
+"""From chunks of a plan to the runs inside one raster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cbm_extract.plan.chunk import PlanChunk
+from cbm_extract.plan.compiled import kernel
+from cbm_extract.plan.lattice import Placement
+from cbm_extract.plan.runs import Runs
+
+
+class _Part(NamedTuple):
+    ids: NDArray[np.int32]
+    contained: NDArray[np.bool_]
+    runs_of: NDArray[np.int64]
+    row: NDArray[np.int32]
+    col: NDArray[np.int32]
+    length: NDArray[np.uint16]
+
+
+def clip(
+    chunks: Iterable[PlanChunk], placement: Placement, only: NDArray[np.int32] | None = None
+) -> Runs:
+    """Cut plans to a raster; keep the geometries with at least one pixel in it.
+
+    Geometries keep the order of the chunks. ``only`` (sorted ids, int32) leaves out all others:
+    retired geometries, or those that another tile serves. Chunks may come from several plans of the
+    lattice and may be an iterator: one at a time is held.
+    """
+    parts = [
+        part
+        for chunk in chunks
+        if _overlaps(chunk, placement) and (part := _clip(chunk, placement, only)).ids.size
+    ]
+    runs_of = _joined([part.runs_of for part in parts], np.int64)
+    return Runs(
+        placement,
+        _joined([part.ids for part in parts], np.int32),
+        _joined([part.contained for part in parts], np.bool_),
+        np.concatenate([[0], np.cumsum(runs_of)]).astype(np.int64),
+        _joined([part.row for part in parts], np.int32),
+        _joined([part.col for part in parts], np.int32),
+        _joined([part.length for part in parts], np.uint16),
+    )
+
+
+def _joined(arrays: list[NDArray[np.generic]], kind: type[np.generic]) -> NDArray[np.generic]:
+    return np.concatenate(arrays) if arrays else np.empty(0, dtype=kind)
+
+
+def _overlaps(chunk: PlanChunk, placement: Placement) -> bool:
+    if chunk.lattice.key != placement.lattice.key:
+        raise ValueError(f"plan on {chunk.lattice.key}, raster on {placement.lattice.key}")
+    row0, col0, row1, col1 = chunk.bounds
+    return (
+        row0 < placement.row0 + placement.height
+        and row1 >= placement.row0
+        and col0 < placement.col0 + placement.width
+        and col1 >= placement.col0
+    )
+
+
+def _clip(chunk: PlanChunk, placement: Placement, only: NDArray[np.int32] | None) -> _Part:
+    keep = np.ones(len(chunk.geometry_ids), dtype=bool)
+    if only is not None:
+        keep = np.isin(chunk.geometry_ids, only)
+    runs_of, contained, row, col, length = _clip_runs(
+        chunk.indptr,
+        chunk.run_row,
+        chunk.run_col,
+        chunk.run_len,
+        keep,
+        chunk.row0 - placement.row0,
+        chunk.col0 - placement.col0,
+        placement.height,
+        placement.width,
+    )
+    inside = runs_of > 0
+    return _Part(chunk.geometry_ids[inside], contained[inside], runs_of[inside], row, col, length)
+
+
+@kernel
+def _clip_runs(indptr, run_row, run_col, run_len, keep, down, right, height, width):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913
+    n = len(indptr) - 1
+    runs_of = np.zeros(n, np.int64)
+    contained = np.ones(n, np.bool_)
+    row = np.empty(len(run_row), np.int32)
+    col = np.empty(len(run_row), np.int32)
+    length = np.empty(len(run_row), np.uint16)
+    used = 0
+    for g in range(n):
+        if not keep[g]:
+            continue
+        first = used
+        for j in range(indptr[g], indptr[g + 1]):
+            r = np.int64(run_row[j]) + down
+            a = np.int64(run_col[j]) + right
+            b = min(a + np.int64(run_len[j]), width)
+            start = max(a, 0)
+            if r < 0 or r >= height or b <= start:
+                contained[g] = False
+                continue
+            if b - start < run_len[j]:
+                contained[g] = False
+            row[used], col[used], length[used] = r, start, b - start
+            used += 1
+        runs_of[g] = used - first
+    return runs_of, contained, row[:used].copy(), col[:used].copy(), length[:used].copy()
