@@ -59,7 +59,7 @@ def run_changing(verbs: dict[str, str], options: dict[str, dict[str, Any]], **ru
         rules: what else AnsibleModule takes (required_if, mutually_exclusive, ...).
 
     """
-    spec, known = _changing_spec(verbs, options)
+    spec, known = changing_spec(verbs, options)
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **rules)
     state = module.params.get("state", next(iter(verbs)))
     arguments = _arguments(module, known[state])
@@ -130,7 +130,7 @@ def _no_answer(argv: list[str], returned: int, output: str, errors: str) -> CbmR
     )
 
 
-def _changing_spec(
+def changing_spec(
     verbs: dict[str, str], options: dict[str, dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, set[str]]]:
     """Return the argument spec, and per state the options that its verb knows."""

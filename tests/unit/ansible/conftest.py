@@ -64,16 +64,10 @@ def cbm(tmp_path: Path) -> StandIn:
 
 
 @pytest.fixture
-def run_module(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., dict[str, Any]]:
+def run_module(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
     """Run a module of library/ with these arguments and return what it answers to Ansible."""
 
     def run(name: str, *, check: bool = False, diff: bool = False, **arguments: Any) -> Any:
-        # Warnings outlive a module only because tests run many in one process.
-        monkeypatch.setattr(
-            "ansible.module_utils.common.warnings._global_warnings", {}, raising=False
-        )
         given = {**arguments, "_ansible_check_mode": check, "_ansible_diff": diff}
         module = importlib.import_module(name)
         with patch_module_args(given), pytest.raises(SystemExit) as ended:
