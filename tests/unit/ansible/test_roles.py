@@ -55,7 +55,7 @@ def test_a_role_knows_no_other_role_and_no_group(role: Path) -> None:
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_internals_are_marked(role: Path) -> None:
-    """Registers and facts are internal (`__role_`), unless the README says what they tell a play."""
+    """Registers and facts are internal (`__role_`), or what the README says they tell a play."""
     readme = (role / "README.md").read_text(encoding="utf-8")
     for path, task in all_tasks():
         if role not in path.parents:
