@@ -25,8 +25,8 @@ QUANTIFICATION = 10_000.0
 # Collections that hold ESA's own numbers, or the same shifted by their publisher: Earth Search v1
 # (and its Collection 1) and v0, Planetary Computer, Copernicus Data Space.
 S2_COLLECTIONS = frozenset(
-    {"sentinel-2-l2a", "sentinel-2-c1-l2a", "sentinel-2-pre-c1-l2a", "sentinel-s2-l2a-cogs"}
-    | {"sentinel-s2-l2a", "sentinel2-l2a", "s2_l2a", "S2MSI2A"}
+    {"sentinel-2-l2a", "sentinel-2-c1-l2a", "sentinel-2-pre-c1-l2a"}
+    | {"sentinel-s2-l2a", "sentinel-s2-l2a-cogs"}
 )
 _SHIFTED_FLAGS = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 
@@ -60,13 +60,25 @@ def from_item(
     ``declared`` holds the ``scale`` and ``offset`` of the item's ``raster:bands`` for this band.
 
     Raises:
-        CbmError: ``offset_ambiguous``.
+        CbmError: ``offset_ambiguous``, ``offset_unknown``.
 
     """
     if band == sentinel2.CLASSIFICATION:
         return Mapping()
     rule = _collection_rule(collection, properties) if card == sentinel2.CARD else None
-    return rule or from_raster_bands(card, declared) or Mapping()
+    found = rule or from_raster_bands(card, declared)
+    if found:
+        return found
+    baseline = baseline_of(properties)
+    number = names.baseline_number(baseline)
+    if card == sentinel2.CARD and number and number >= FIRST_BASELINE_WITH_OFFSET:
+        raise CbmError(
+            "offset_unknown",
+            f"Products of baseline {baseline} carry an offset of {BOA_ADD_OFFSET:.0f} unless their"
+            " publisher has removed it, and the item does not say which.",
+            "Add scale and offset to the item's raster:bands.",
+        )
+    return Mapping()
 
 
 def from_raster_bands(card: str, declared: dict[str, Any]) -> Mapping | None:
@@ -95,18 +107,17 @@ def from_raster_bands(card: str, declared: dict[str, Any]) -> Mapping | None:
 
 
 def _collection_rule(collection: str | None, properties: dict[str, Any]) -> Mapping | None:
-    """Return the rule for a known collection of Sentinel-2 L2A, None for any other.
+    """Return what is known beyond the item's own ``raster:bands``, None where nothing is.
 
-    A publisher's flag that it has shifted the pixels itself is believed. Without it the numbers
-    are ESA's, and the baseline decides; an unknown baseline leaves it to ``raster:bands``.
+    A publisher's flag that it has shifted the pixels itself is believed, in copies under another
+    collection's name too. Otherwise known collections hold ESA's numbers, and the baseline
+    decides; an unknown baseline leaves it to ``raster:bands``.
     """
-    if collection not in S2_COLLECTIONS:
-        return None
     scale = STORED_UNITS[sentinel2.CARD] / QUANTIFICATION
     if any(properties.get(flag) is True for flag in _SHIFTED_FLAGS):
         return Mapping(scale, 0.0, "collection_rule")
     number = names.baseline_number(baseline_of(properties))
-    if number is None:
+    if collection not in S2_COLLECTIONS or number is None:
         return None
     shifted = number >= FIRST_BASELINE_WITH_OFFSET
     return Mapping(scale, BOA_ADD_OFFSET * scale if shifted else 0.0, "collection_rule")

@@ -46,6 +46,8 @@ _OPTIONS: dict[str, str | int] = {
     # replaced file, stays for the life of a worker.
     "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/",
 }
+# Words in GDAL's messages that blame network or credentials rather than the file.
+_NETWORK_WORDS = ("CURL", "curl", "HTTP", "AWS_", "AccessDenied", "InvalidCredentials")
 _VSI_ALLOWED = ("/vsizip/", "/vsicurl/", "/vsis3/")
 
 
@@ -178,9 +180,7 @@ def unreachable(href: str, text: str) -> CbmError:
 
 def is_network(text: str) -> bool:
     """Tell whether GDAL's message blames the network rather than the file."""
-    return any(
-        part in text for part in ("CURL", "HTTP", "curl", "AccessDenied", "InvalidCredentials")
-    )
+    return any(part in text for part in _NETWORK_WORDS)
 
 
 def reason(error: BaseException) -> str:

@@ -39,9 +39,11 @@ RULE_SHIFTED = Mapping(1.0, -1000.0, "collection_rule")
         (E84, {BASELINE: "N9999"}, {}, Mapping(1.0, 0.0, "none")),
         # An agency's own collection is believed.
         ("own", {BASELINE: "05.09"}, {"scale": 0.0001}, Mapping(1.0, 0.0, "raster_bands")),
-        ("own", {FLAG: True}, WRONG, Mapping(1.0, -1000.0, "raster_bands")),
+        ("own", {BASELINE: "05.09", FLAG: False}, WRONG, Mapping(1.0, -1000.0, "raster_bands")),
+        # A mirror of Earth Search under another name.
+        ("own", {BASELINE: "05.09", FLAG: True}, WRONG, RULE_PLAIN),
         (None, {}, {"scale": 1, "offset": 0}, Mapping(10000.0, 0.0, "raster_bands")),
-        (None, {BASELINE: "05.09"}, {}, Mapping(1.0, 0.0, "none")),
+        (None, {BASELINE: "03.01"}, {}, Mapping(1.0, 0.0, "none")),
     ],
 )
 def test_items(collection, properties, declared, expected):
@@ -82,3 +84,9 @@ def test_ambiguous(declared):
     with pytest.raises(CbmError) as caught:
         from_item("s2", "B04", "own", {}, declared)
     assert caught.value.code == "offset_ambiguous"
+
+
+def test_an_offset_that_may_or_may_not_be_there_is_not_guessed():
+    with pytest.raises(CbmError) as caught:
+        from_item("s2", "B04", "own", {BASELINE: "05.09"}, {})
+    assert caught.value.code == "offset_unknown"
