@@ -247,6 +247,8 @@ def values(
 ) -> list[Value]:
     """Return parcels' rows of ``signature_long`` by parcel, time and the product's variables.
 
+    A parcel whose geometry changed in the season has rows of each geometry in its time.
+
     ``start`` and ``end`` are UTC days, both inclusive.
     """
     cursor.execute(
@@ -254,7 +256,11 @@ def values(
              mean, std, min, p25, p50, p75, max, px_imaged, px_clear, classes
            FROM cbm.signature_long
            WHERE dataset_id = %(dataset)s AND product_id = %(product)s
-             AND geometry_id = ANY(%(geometries)s) AND pid = ANY(%(pids)s)
+             AND geometry_id = ANY(ARRAY(
+               SELECT p.geometry_id FROM cbm.parcel p
+               WHERE p.dataset_id = %(dataset)s AND p.layer = ANY(%(layers)s)
+                 AND p.pid = ANY(%(pids)s) AND p.known_to = 'infinity'))
+             AND layer = ANY(%(layers)s) AND pid = ANY(%(pids)s)
              AND (%(bands)s::text[] IS NULL OR band = ANY(%(bands)s))
              AND obstime >= coalesce(%(start)s::date::timestamptz, '-infinity')
              AND obstime < coalesce((%(end)s::date + 1)::timestamptz, 'infinity')
@@ -262,7 +268,7 @@ def values(
         {
             "dataset": dataset_id,
             "product": product.id,
-            "geometries": [parcel.geometry_id for parcel in chosen],
+            "layers": sorted({parcel.layer for parcel in chosen}),
             "pids": [parcel.pid for parcel in chosen],
             "bands": None if bands is None else list(bands),
             "start": start,
