@@ -87,7 +87,7 @@ def make_truth(
 def _scene(acquisition: Acquisition, product: Product, item: dict[str, Any]) -> dict[str, Any]:
     properties = item["properties"]
     return {
-        "reference": acquisition.reference(product),
+        "reference": f"{acquisition.reference(product)}.SAFE",
         "item": acquisition.item(product),
         "date": acquisition.day.isoformat(),
         "baseline": product.baseline,

@@ -150,7 +150,9 @@ def test_superseded_pair_is_one_acquisition_in_two_baselines(truth, items):
     assert [s["state"] for s in truth["scenes"]].count("superseded") == 1
 
 
-def test_catalogue_links_and_files_resolve_and_describe_what_is_there(made, items):
+def test_catalogue_links_and_files_resolve_and_describe_what_is_there(made, items, truth):
+    references = {item["properties"]["s2:product_uri"] for item in items.values()}
+    assert references == {scene["reference"] for scene in truth["scenes"]}
     for name, item in items.items():
         folder = made / "scenes" / name
         for link in item["links"]:
