@@ -9,6 +9,7 @@ from cbm_extract.scene import BandAsset, Extent, Scene
 
 EXTENT = Extent("EPSG:32632", (399960.0, 5190220.0, 509760.0, 5300020.0))
 START = datetime(2022, 6, 20, 10, 20, 41, tzinfo=UTC)
+STRIPS = (START - timedelta(seconds=5), START + timedelta(seconds=25))
 
 
 def area(west: float = 8.0, east: float = 9.0) -> bytes:
