@@ -1,0 +1,194 @@
+"""Compares a scanned source with the parcels a layer has now, in the database.
+
+The scanned parcels (not their geometries) are copied into a temporary table; PostgreSQL joins it
+with the current parcels. The temporary table ``change`` then holds one row per parcel that differs:
+
+==========  ==========================================================================
+kind        what is to be done
+==========  ==========================================================================
+added       a new id
+geometry    another geometry (and perhaps other attributes)
+attributes  the same geometry, another crop or attribute
+earlier     the same parcel, valid from an earlier date than was known
+removed     an id that the source does not have any more
+==========  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+from psycopg2 import sql
+
+from cbm_core.datasets.store import Dataset
+from cbm_core.db import Cursor, one_row
+from cbm_core.errors import CbmError
+from cbm_core.progress import step
+from cbm_extract.parcels.load import copy
+from cbm_extract.parcels.scan import Scan
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How many parcels differ from those the layer has, and how many geometries are new."""
+
+    added: int = 0
+    geometry: int = 0
+    attributes: int = 0
+    earlier: int = 0
+    removed: int = 0
+    new_geometries: int = 0
+
+    @property
+    def changed(self) -> int:
+        """Parcels whose geometry, attributes or validity differ."""
+        return self.geometry + self.attributes + self.earlier
+
+    @property
+    def any(self) -> bool:
+        """Whether anything differs."""
+        return bool(self.added or self.changed or self.removed)
+
+
+@dataclass(frozen=True)
+class LatestSet:
+    """The latest import of a layer."""
+
+    id: int
+    checksum: bytes
+    options: dict[str, object]
+    software_version: str
+    parcels: int
+    report: dict[str, object]
+
+
+def latest_set(cursor: Cursor, dataset: Dataset, layer: str) -> LatestSet | None:
+    """Return the latest import of a layer, None before the first."""
+    cursor.execute(
+        """SELECT id, checksum, options, software_version, parcels, report
+           FROM cbm.parcel_set WHERE dataset_id = %s AND layer = %s ORDER BY id DESC LIMIT 1""",
+        (dataset.id, layer),
+    )
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    return LatestSet(row[0], bytes(row[1]), row[2], row[3], row[4], row[5])
+
+
+def require_valid_from(cursor: Cursor, dataset: Dataset, layer: str, valid_from: date) -> None:
+    """Refuse a date before one on which the layer's parcels are known to change.
+
+    As long as they are not known to change at all, an earlier date only lets them begin earlier.
+
+    Raises:
+        CbmError: ``valid_from_too_early``: the import would undo what is known of a later date.
+
+    """
+    cursor.execute(
+        """SELECT min(day), max(day) FROM (
+             SELECT valid_from AS day FROM cbm.parcel
+             WHERE dataset_id = %(dataset)s AND layer = %(layer)s AND known_to = 'infinity'
+             UNION ALL
+             SELECT valid_to FROM cbm.parcel
+             WHERE dataset_id = %(dataset)s AND layer = %(layer)s AND known_to = 'infinity'
+               AND valid_to <> 'infinity') days""",
+        {"dataset": dataset.id, "layer": layer},
+    )
+    first, last = one_row(cursor)
+    if first != last and valid_from < last:
+        raise CbmError(
+            "valid_from_too_early",
+            f"Parcels of {dataset.name} layer '{layer}' are known to change on {last}; an import "
+            f"valid from {valid_from} would undo that.",
+            f"Give valid_from {last} to correct what is known from then on, or a later date.",
+        )
+
+
+def find(cursor: Cursor, scan: Scan, dataset: Dataset, layer: str, valid_from: date) -> Changes:
+    """Fill the temporary tables ``incoming`` and ``change`` and return the counts."""
+    _copy_incoming(cursor, scan)
+    values = {"dataset": dataset.id, "layer": layer, "valid_from": valid_from}
+    cursor.execute(_CHANGE, values)
+    cursor.execute("ANALYZE pg_temp.change")
+    cursor.execute("SELECT kind, count(*) FROM pg_temp.change GROUP BY kind")
+    counts = dict(cursor.fetchall())
+    cursor.execute(_NEW_GEOMETRIES, {"dataset": dataset.id})
+    return Changes(**counts, new_geometries=cursor.rowcount)
+
+
+def new_geometry_rows(cursor: Cursor) -> np.ndarray:
+    """Return the rows of the source whose geometries the dataset does not have, each once."""
+    cursor.execute('SELECT "row" FROM pg_temp.new_geometry')
+    return np.array([row[0] for row in cursor.fetchall()], dtype=np.int64)
+
+
+def _copy_incoming(cursor: Cursor, scan: Scan) -> None:
+    cursor.execute(
+        """CREATE TEMPORARY TABLE incoming (
+             "row" integer NOT NULL, pid text NOT NULL, crop_code text, crop_name text,
+             attributes jsonb NOT NULL, hash bytea NOT NULL) ON COMMIT DROP"""
+    )
+    with step("parcels compared", len(scan.ids.kept), "parcels") as progress:
+        copy.copy_rows(
+            cursor,
+            sql.Identifier("pg_temp", "incoming"),
+            ("row", "pid", "crop_code", "crop_name", "attributes", "hash"),
+            _incoming_rows(scan),
+            progress.advance,
+        )
+    cursor.execute("ANALYZE pg_temp.incoming")
+
+
+def _incoming_rows(scan: Scan) -> Iterator[tuple[bytes, ...]]:
+    kept = np.zeros(len(scan.spool), dtype=bool)
+    kept[scan.ids.kept] = True
+    row = 0
+    for index in range(scan.spool.table.num_record_batches):
+        batch = scan.spool.table.get_batch(index)
+        pids = scan.ids.pids.slice(row, batch.num_rows).to_pylist()
+        columns = (batch.column(n).to_pylist() for n in ("crop_code", "crop_name", "attributes"))
+        for pid, code, name, attributes in zip(pids, *columns, strict=True):
+            if kept[row]:
+                yield (
+                    copy.int4(row),
+                    copy.text(pid),
+                    copy.text(code),
+                    copy.text(name),
+                    copy.jsonb(attributes),
+                    copy.raw(scan.spool.hashes[row].tobytes()),
+                )
+            row += 1
+
+
+_CHANGE = """
+CREATE TEMPORARY TABLE change ON COMMIT DROP AS
+WITH present AS (
+  SELECT p.id, p.pid, p.crop_code, p.crop_name, p.attributes, p.valid_from, g.hash
+  FROM cbm.parcel p JOIN cbm.parcel_geometry g ON g.id = p.geometry_id
+  WHERE p.dataset_id = %(dataset)s AND p.layer = %(layer)s
+    AND p.known_to = 'infinity' AND p.valid_to = 'infinity'
+)
+SELECT i."row", o.id AS old_id, o.valid_from AS old_from,
+  CASE WHEN i.pid IS NULL THEN 'removed'
+       WHEN o.id IS NULL THEN 'added'
+       WHEN o.hash <> i.hash THEN 'geometry'
+       WHEN (o.crop_code, o.crop_name, o.attributes)
+            IS DISTINCT FROM (i.crop_code, i.crop_name, i.attributes) THEN 'attributes'
+       ELSE 'earlier' END AS kind
+FROM pg_temp.incoming i FULL JOIN present o ON o.pid = i.pid
+WHERE i.pid IS NULL OR o.id IS NULL OR o.hash <> i.hash
+   OR (o.crop_code, o.crop_name, o.attributes)
+      IS DISTINCT FROM (i.crop_code, i.crop_name, i.attributes)
+   OR o.valid_from > %(valid_from)s"""
+
+_NEW_GEOMETRIES = """
+CREATE TEMPORARY TABLE new_geometry ON COMMIT DROP AS
+SELECT min(i."row") AS "row"
+FROM pg_temp.change c JOIN pg_temp.incoming i ON i."row" = c."row"
+WHERE c.kind IN ('added', 'geometry')
+  AND NOT EXISTS (SELECT FROM cbm.parcel_geometry g
+                  WHERE g.dataset_id = %(dataset)s AND g.hash = i.hash AND g.retired_at IS NULL)
+GROUP BY i.hash"""
