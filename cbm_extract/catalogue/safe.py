@@ -185,13 +185,6 @@ def _assets(
     product: Document, folder: Path, baseline: str, warnings: list[str]
 ) -> dict[str, BandAsset]:
     """Return the bands at ESA's native resolution whose files exist."""
-    listed = {
-        PurePosixPath((element.text or "").strip()).name.removesuffix(".jp2")
-        for element in product.all("IMAGE_FILE", "IMAGE_FILE_2A", "IMAGE_ID", "IMAGE_ID_2A")
-    }
-    # By name alone: layouts differ (with and without R10m folders), and a path from the file
-    # could lead out of the product.
-    files = {path.stem: path for path in sorted(folder.rglob("*.jp2"))}
     quantification = product.number(
         product.required("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE"),
         "BOA_QUANTIFICATION_VALUE",
@@ -199,17 +192,10 @@ def _assets(
     add_offsets = _add_offsets(product, baseline)
     special = _special_values(product)
     assets: dict[str, BandAsset] = {}
-    for band, resolution in sentinel2.RESOLUTION.items():
-        suffix = f"_{band}_{resolution}m"
-        stems = {stem for stem in listed | files.keys() if stem.endswith(suffix)}
-        present = sorted(stems & files.keys())
-        if not present:
-            named = "is named by the metadata but" if stems else "is not named and"
-            warnings.append(f"{band} at {resolution} m {named} has no file; left out")
-            continue
+    for band, path in _band_files(product, folder, warnings).items():
         mapping = offsets.from_product_xml(band, quantification, add_offsets.get(band, 0.0))
         assets[band] = BandAsset(
-            href=str(files[present[0]].absolute()),
+            href=str(path.absolute()),
             scale=mapping.scale,
             offset=mapping.offset,
             nodata=() if band == sentinel2.CLASSIFICATION else special,
@@ -222,6 +208,30 @@ def _assets(
             "Fetch the product's GRANULE/*/IMG_DATA folder too.",
         )
     return assets
+
+
+def _band_files(product: Document, folder: Path, warnings: list[str]) -> dict[str, Path]:
+    """Find the files of the bands at their native resolution.
+
+    By name alone: layouts differ (with and without R10m folders), and a path from the metadata
+    could lead out of the product.
+    """
+    listed = {
+        PurePosixPath((element.text or "").strip()).name.removesuffix(".jp2")
+        for element in product.all("IMAGE_FILE", "IMAGE_FILE_2A", "IMAGE_ID", "IMAGE_ID_2A")
+    }
+    files = {path.stem: path for path in sorted(folder.rglob("*.jp2"))}
+    found: dict[str, Path] = {}
+    for band, resolution in sentinel2.RESOLUTION.items():
+        suffix = f"_{band}_{resolution}m"
+        stems = sorted(stem for stem in listed | files.keys() if stem.endswith(suffix))
+        present = [stem for stem in stems if stem in files]
+        if present:
+            found[band] = files[present[0]]
+            continue
+        named = "is named by the metadata but" if stems else "is not named and"
+        warnings.append(f"{band} at {resolution} m {named} has no file; left out")
+    return found
 
 
 def _add_offsets(product: Document, baseline: str) -> dict[str, float]:

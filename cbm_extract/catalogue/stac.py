@@ -77,10 +77,6 @@ def read_item(item: Item, rewrites: Rewrites) -> tuple[Scene, list[str]]:
     platform = says.platform
     if platform == UNKNOWN_PLATFORM:
         remarks.append("no platform is named")
-    area = footprint.from_geojson(item.document.get("geometry"))
-    if area is None:
-        remarks.append("no geometry; the raster's rectangle stands for the footprint")
-        area = footprint.from_extent(extent)
     scene = Scene(
         reference=says.reference,
         card=sentinel2.CARD,
@@ -89,7 +85,7 @@ def read_item(item: Item, rewrites: Rewrites) -> tuple[Scene, list[str]]:
         datatake_start=names.whole_second(start or obstime),
         tile=says.tile,
         extent=extent,
-        footprint=area,
+        footprint=_footprint(item, extent, remarks),
         assets=assets,
         datastrip=sentinel2.datastrip_start(str(says.find("datastrip_id") or "")),
         orbit_direction=says.orbit_direction,
@@ -100,6 +96,14 @@ def read_item(item: Item, rewrites: Rewrites) -> tuple[Scene, list[str]]:
         source=item.base,
     )
     return scene, remarks
+
+
+def _footprint(item: Item, extent: Extent, remarks: list[str]) -> bytes:
+    area = footprint.from_geojson(item.document.get("geometry"))
+    if area is None:
+        remarks.append("no geometry; the raster's rectangle stands for the footprint")
+        area = footprint.from_extent(extent)
+    return area
 
 
 @dataclass(frozen=True)
