@@ -35,7 +35,7 @@ def ensure(
         if found:
             return found
         area = plans.area(cursor, parcel_set.id)
-    operation = pipeline.choose(parcel_set.crs, lattice.crs, area)
+    operation = pipeline.choose(parcel_set.crs, lattice.crs, area, parcel_set.allow_ballpark)
     chunks: list[PlanChunk] = []
     last = 0
     while True:

@@ -29,10 +29,15 @@ _COPY_HEADER_BYTES = 19
 
 @dataclass(frozen=True)
 class ParcelSet:
-    """A parcel set with active geometries. ``crs`` is what pyproj reads: that of ``geom_src``."""
+    """A parcel set with active geometries.
+
+    ``crs`` (anything pyproj reads) is that of ``geom_src``; ``allow_ballpark`` tells that its
+    import accepted transformations that ignore the difference of the datums.
+    """
 
     id: int
     crs: str
+    allow_ballpark: bool
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ class StoredPlan:
 def parcel_sets(cursor: Cursor, dataset_id: int, after: int) -> list[ParcelSet]:
     """Return a dataset's parcel sets newer than ``after`` that have active geometries."""
     cursor.execute(
-        """SELECT p.id, c.definition FROM cbm.parcel_set p JOIN cbm.crs c ON c.id = p.crs_id
+        """SELECT p.id, c.definition, coalesce((p.options ->> 'allow_ballpark')::boolean, false)
+           FROM cbm.parcel_set p JOIN cbm.crs c ON c.id = p.crs_id
            WHERE p.dataset_id = %s AND p.id > %s AND EXISTS (
              SELECT FROM cbm.parcel_geometry g
              WHERE g.parcel_set_id = p.id AND g.retired_at IS NULL)
