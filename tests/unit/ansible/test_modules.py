@@ -151,7 +151,7 @@ def _validate(name: str, arguments: dict[str, Any]) -> None:
     rules = getattr(importlib.import_module(name), "RULES", {})
     result = ArgumentSpecValidator(spec, **rules).validate(given)
     assert not result.error_messages, f"{name}: {result.error_messages}"
-    state = given.get("state", next(iter(known)))
+    state = given["state"] if given.get("state") in known else next(iter(known))
     foreign = set(given) - known[state] - {"state", "cbm_command", "config"}
     assert not foreign, f"{name} state={state} has no use for {sorted(foreign)}"
 
