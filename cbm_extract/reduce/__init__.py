@@ -1,0 +1,1 @@
+"""Strips of bands in, statistics of parcels out. Pure (no SQL, no rasters)."""
