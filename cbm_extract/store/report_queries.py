@@ -17,11 +17,16 @@ FROM cbm.parcel p JOIN cbm.parcel_geometry g ON g.id = p.geometry_id
 WHERE p.dataset_id = %(dataset)s AND p.known_to = 'infinity'"""
 _LATEST_FIRST = "ORDER BY p.layer, p.pid, p.valid_from DESC"
 
-# Of a geometry's lattices, the one with the finest pixels.
+# Joined to parcels c or geometries d: of a geometry's lattices, the one with the finest pixels.
+# Lateral, so that it is one look-up by key per geometry even while the tables have no planner
+# statistics (just imported): a join of two sets then goes through all pairs.
 _MONITORABILITY = """
-SELECT DISTINCT ON (geometry_id) geometry_id, code, pixels
-FROM cbm.monitorability WHERE dataset_id = %(dataset)s AND buffer_m = %(buffer)s
-ORDER BY geometry_id, pixels DESC, lattice"""
+LEFT JOIN LATERAL (
+  SELECT code, pixels FROM cbm.monitorability
+  WHERE geometry_id = {0}.geometry_id AND buffer_m = %(buffer)s AND dataset_id = %(dataset)s
+  ORDER BY pixels DESC, lattice LIMIT 1
+) m ON true"""
+_OF_PARCELS = _MONITORABILITY.format("c")
 
 # An extent crossing the antimeridian spans all longitudes here: more scenes are then looked at.
 _EXTENT = """
@@ -166,7 +171,7 @@ def parcels(
                   AND (%(layer)s::text IS NULL OR p.layer = %(layer)s)
                   AND (%(pids)s::text[] IS NULL OR p.pid = ANY(%(pids)s))
                   {_LATEST_FIRST} LIMIT %(limit)s) c
-            LEFT JOIN ({_MONITORABILITY}) m USING (geometry_id)
+            {_OF_PARCELS}
             ORDER BY c.layer, c.pid""",  # noqa: S608 - constants of this module
         {
             "dataset": dataset_id,
@@ -201,7 +206,7 @@ def representative(
               SELECT c.*, m.code, m.pixels
               FROM ({_CURRENT} AND (%(layer)s::text IS NULL OR p.layer = %(layer)s)
                     {_LATEST_FIRST}) c
-              JOIN ({_MONITORABILITY}) m USING (geometry_id)
+              {_OF_PARCELS}
               WHERE m.pixels > 0
             ), crop AS (
               SELECT crop_code, count(*) AS parcels,
@@ -251,24 +256,27 @@ def values(
 
     ``start`` and ``end`` are UTC days, both inclusive.
     """
+    # Parcel by parcel: for many parcels at once the planner, before statistics of new partitions
+    # are gathered, joins every row with every parcel (a minute instead of a second).
     cursor.execute(
-        """SELECT layer, pid, obstime, reference, tile, band, count,
-             mean, std, min, p25, p50, p75, max, px_imaged, px_clear, classes
-           FROM cbm.signature_long
-           WHERE dataset_id = %(dataset)s AND product_id = %(product)s
-             AND geometry_id = ANY(ARRAY(
-               SELECT p.geometry_id FROM cbm.parcel p
-               WHERE p.dataset_id = %(dataset)s AND p.layer = ANY(%(layers)s)
-                 AND p.pid = ANY(%(pids)s) AND p.known_to = 'infinity'))
-             AND layer = ANY(%(layers)s) AND pid = ANY(%(pids)s)
-             AND (%(bands)s::text[] IS NULL OR band = ANY(%(bands)s))
-             AND obstime >= coalesce(%(start)s::date::timestamptz, '-infinity')
-             AND obstime < coalesce((%(end)s::date + 1)::timestamptz, 'infinity')
-           ORDER BY layer, pid, obstime, tile, array_position(%(variables)s::text[], band)""",
+        """SELECT v.layer, v.pid, v.obstime, v.reference, v.tile, v.band, v.count,
+             v.mean, v.std, v.min, v.p25, v.p50, v.p75, v.max, v.px_imaged, v.px_clear, v.classes
+           FROM unnest(%(layers)s::text[], %(pids)s::text[]) AS chosen (layer, pid)
+           CROSS JOIN LATERAL (
+             SELECT * FROM cbm.signature_long s
+             WHERE s.dataset_id = %(dataset)s AND s.product_id = %(product)s
+               AND s.layer = chosen.layer AND s.pid = chosen.pid
+               AND (%(bands)s::text[] IS NULL OR s.band = ANY(%(bands)s))
+               AND s.obstime >= coalesce(%(start)s::date::timestamptz, '-infinity')
+               AND s.obstime < coalesce((%(end)s::date + 1)::timestamptz, 'infinity')
+             OFFSET 0
+           ) v
+           ORDER BY v.layer, v.pid, v.obstime, v.tile,
+             array_position(%(variables)s::text[], v.band)""",
         {
             "dataset": dataset_id,
             "product": product.id,
-            "layers": sorted({parcel.layer for parcel in chosen}),
+            "layers": [parcel.layer for parcel in chosen],
             "pids": [parcel.pid for parcel in chosen],
             "bands": None if bands is None else list(bands),
             "start": start,
@@ -276,8 +284,7 @@ def values(
             "variables": list(product.variables),
         },
     )
-    wanted = {(parcel.layer, parcel.pid) for parcel in chosen}
-    return [_value(row) for row in cursor.fetchall() if (row[0], row[1]) in wanted]
+    return [_value(row) for row in cursor.fetchall()]
 
 
 def _value(row: tuple[Any, ...]) -> Value:
@@ -303,7 +310,7 @@ def crop_counts(cursor: Cursor, dataset_id: int, buffer_m: float) -> list[CropCo
     cursor.execute(
         f"""SELECT crop_code, min(crop_name), count(*), sum(area_m2) / 10000,
               count(*) FILTER (WHERE m.code = 'ok')
-            FROM ({_CURRENT} {_LATEST_FIRST}) c LEFT JOIN ({_MONITORABILITY}) m USING (geometry_id)
+            FROM ({_CURRENT} {_LATEST_FIRST}) c {_OF_PARCELS}
             GROUP BY crop_code ORDER BY count(*) DESC, crop_code""",  # noqa: S608 - constants
         {"dataset": dataset_id, "buffer": buffer_m},
     )
@@ -315,7 +322,7 @@ def monitorability_counts(cursor: Cursor, dataset_id: int, buffer_m: float) -> d
     cursor.execute(
         f"""SELECT coalesce(m.code, 'not planned yet'), count(*)
             FROM (SELECT DISTINCT geometry_id FROM ({_CURRENT} {_LATEST_FIRST}) c) d
-            LEFT JOIN ({_MONITORABILITY}) m USING (geometry_id)
+            {_MONITORABILITY.format("d")}
             GROUP BY 1 ORDER BY 2 DESC, 1""",  # noqa: S608 - constants of this module
         {"dataset": dataset_id, "buffer": buffer_m},
     )
