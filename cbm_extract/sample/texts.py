@@ -13,7 +13,7 @@ dataset:
 parcels:
   - source: parcels/parcels_2021.gpkg
     source_layer: parcels
-    id: parcel_id
+    id: column:parcel_id
     crop_code: crop_code
     crop_name: crop_name
     # Columns to keep beside id and crop. Not named here: farmer_name, which stays out.

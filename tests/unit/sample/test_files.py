@@ -13,6 +13,7 @@ import shapely
 import yaml
 from rasterio.features import geometry_mask
 
+from cbm_extract.parcels.mapping import parse_id
 from cbm_extract.sample.crops import BANDS, BANDS_10M
 
 CLEAR = (4, 5, 6)
@@ -238,7 +239,8 @@ def test_demo_description_names_what_is_there(made, parcels):
     source = demo["parcels"][0]
     assert pyogrio.list_layers(made / source["source"])[0][0] == source["source_layer"]
     kept = source["keep_columns"]
-    assert {source["id"], source["crop_code"], source["crop_name"], *kept} <= set(table)
+    read = {*parse_id(source["id"]).columns, source["crop_code"], source["crop_name"], *kept}
+    assert read <= set(table)
     assert "farmer_name" not in kept
     assert (made / demo["scenes"][0]["source"]).is_file()
     dates = [s["date"] for s in json.loads((made / "truth.json").read_text())["scenes"]]
