@@ -23,6 +23,8 @@ EQUAL_AREA = "EPSG:3035"
 # PostGIS reserves 1..998999 for users; EPSG codes end far below 900000.
 _OTHER_SRID = 900_000
 _OTHER_SRIDS = 98_999
+# Units within which a projection and its inverse have to agree.
+_COMES_BACK = 1.0
 # No degree of latitude or longitude is longer than this on the Earth's ellipsoid.
 _METRES_PER_DEGREE = 111_700.0
 
@@ -96,9 +98,21 @@ def _parse(text: str, where: str) -> CRS:
 
 
 def _same(one: CRS, other: CRS) -> bool:
-    if _definition(one) == _definition(other):
+    """Say whether x and y mean the same in both, whatever their names and the order of axes."""
+    if _definition(one) == _definition(other) or one.equals(other, ignore_axis_order=True):
         return True
-    return bool(one.equals(other, ignore_axis_order=True))
+    bases = one.geodetic_crs, other.geodetic_crs
+    if bases[0] is None or bases[1] is None or one.is_geographic or other.is_geographic:
+        return False
+    if not bases[0].equals(bases[1], ignore_axis_order=True):
+        return False
+    # EPSG has twins that differ in the order of the axes alone, 31467 and 5677 for example.
+    use = one.area_of_use or other.area_of_use
+    if use is None:
+        return False
+    places = np.array([use.west, use.east]), np.array([use.south, use.north])
+    there = [Transformer.from_crs(crs.geodetic_crs, crs, always_xy=True) for crs in (one, other)]
+    return np.allclose(there[0].transform(*places), there[1].transform(*places), rtol=0, atol=1e-4)
 
 
 def _definition(crs: CRS) -> str:
@@ -152,9 +166,18 @@ class EqualArea:
         return np.column_stack(self._project.transform(degrees[:, 0], degrees[:, 1]))
 
     def extent(self, bounds: Bounds) -> Bounds:
-        """Return (west, south, east, north) in degrees; west > east crosses the antimeridian."""
+        """Return (west, south, east, north) in degrees; west > east crosses the antimeridian.
+
+        All are infinite where the coordinates have no place on the Earth.
+        """
         if self._to_degrees is None:
             return bounds
+        centre = np.array([[(bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2]])
+        degrees = self.degrees(centre)
+        back = self._to_degrees.transform(degrees[:, 0], degrees[:, 1], direction="INVERSE")
+        # Far outside of its domain a projection gives numbers, but does not come back from them.
+        if not np.allclose(np.column_stack(back), centre, rtol=0, atol=_COMES_BACK):
+            return (np.inf, np.inf, np.inf, np.inf)
         try:
             west, south, east, north = self._to_degrees.transform_bounds(*bounds)
         except ProjError:

@@ -74,9 +74,12 @@ def parse_encoding(name: str) -> str:
     )
 
 
-def gdal_name(encoding: str) -> str:
-    """Return GDAL's name of one of Python's encodings."""
-    return re.sub(r"^ISO8859-", "ISO-8859-", encoding.upper())
+def gdal_name(encoding: str | None) -> str:
+    """Return GDAL's name of one of Python's encodings.
+
+    Without one only ASCII columns are read (see :func:`require_text`): latin-1 then is no guess.
+    """
+    return re.sub(r"^ISO8859-", "ISO-8859-", (encoding or "iso8859-1").upper())
 
 
 def declared_encoding(shp: Path) -> str | None:

@@ -77,9 +77,7 @@ def clean(
     left_out[shapely.is_empty(geometries)] = _EMPTY
     flattened = (shapely.has_z(geometries) | shapely.has_m(geometries)) & (left_out == _OK)
     geometries = shapely.force_2d(geometries)
-    present = left_out == _OK
-    finite = np.isfinite(shapely.bounds(geometries)).all(axis=1)
-    left_out[present & ~finite] = _NOT_FINITE
+    left_out[_not_finite(geometries)] = _NOT_FINITE
     kinds = shapely.get_type_id(geometries)
     collection = (kinds == _COLLECTION) & (left_out == _OK)
     geometries[collection] = polygonal(geometries[collection])
@@ -133,11 +131,18 @@ def _united(polygons: Objects) -> shapely.Geometry:
 
 def _parse(wkb: Objects) -> tuple[Objects, Bools]:
     """Return geometries, and where rings had to be closed; None where WKB cannot be read."""
-    geometries = shapely.from_wkb(wkb, on_invalid="ignore")
-    failed = (geometries == None) & (wkb != None)  # noqa: E711
-    if failed.any():
-        geometries[failed] = shapely.from_wkb(wkb[failed], on_invalid="fix")
+    with np.errstate(invalid="ignore"):
+        geometries = shapely.from_wkb(wkb, on_invalid="ignore")
+        failed = (geometries == None) & (wkb != None)  # noqa: E711
+        if failed.any():
+            geometries[failed] = shapely.from_wkb(wkb[failed], on_invalid="fix")
     return geometries, failed & (geometries != None)  # noqa: E711
+
+
+def _not_finite(geometries: Objects) -> Ints:
+    """Return the rows with a coordinate that is no number (bounds would pass over a NaN)."""
+    coordinates, rows = shapely.get_coordinates(geometries, return_index=True)
+    return np.unique(rows[~np.isfinite(coordinates).all(axis=1)])
 
 
 def _repair(

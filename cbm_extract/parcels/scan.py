@@ -94,9 +94,7 @@ class _Reading:
     def __init__(self, given: Given, source: Source, options: Options, folder: Path) -> None:
         self._given, self._source, self._options, self._folder = given, source, options, folder
         encoding = _encoding(source, options.encoding)
-        # Without an encoding only ASCII columns are read; latin-1 then is no guess, as ASCII is
-        # the same in it.
-        gdal = dbf.gdal_name(encoding or "latin-1") if source.kind == "shapefile" else None
+        gdal = dbf.gdal_name(encoding) if source.kind == "shapefile" else None
         self._table = open_table(source, options.source_layer, gdal, options.geometry_column)
         options.mapping.require(self._table.fields)
         if source.kind == "shapefile":

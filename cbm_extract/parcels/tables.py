@@ -29,6 +29,8 @@ _MAX_WARNINGS = 20
 # A GML says where its schema lies; reading parcels must not go to the network for it.
 _GDAL_OPTIONS = {"GML_DOWNLOAD_SCHEMA": "NO"}
 
+_PYOGRIO_ERRORS = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
+
 Objects = NDArray[np.object_]
 
 
@@ -176,24 +178,26 @@ class OgrTable:
             warnings.simplefilter("always", RuntimeWarning)
             try:
                 yield
-            except (
-                pyogrio.errors.DataSourceError,
-                pyogrio.errors.DataLayerError,
-                pa.ArrowException,
-                OSError,
-            ) as error:
+            except UnicodeDecodeError as error:
+                raise CbmError(
+                    "encoding_invalid",
+                    f"The names in {self._source.path.name} are not {self._encoding or 'UTF-8'}: "
+                    f"{error.object!r}.",
+                    "Tell the right `encoding` of a shapefile, or correct the file.",
+                ) from error
+            except (*_PYOGRIO_ERRORS, pa.ArrowException, OSError) as error:
                 raise CbmError(
                     "source_damaged",
-                    f"{self._source.path.name} cannot be read: {' '.join(str(error).split())}.",
+                    f"{self._source.path.name} cannot be read: {self._plain(error)}.",
                     "Check that the file is complete (ogrinfo shows what GDAL sees).",
                 ) from error
             finally:
-                new = {
-                    str(w.message).replace(str(self._source.path.parent) + "/", "") for w in caught
-                }
-                self.warnings += sorted(new - set(self.warnings))[
-                    : _MAX_WARNINGS - len(self.warnings)
-                ]
+                new = {self._plain(warning.message) for warning in caught} - set(self.warnings)
+                self.warnings += sorted(new)[: _MAX_WARNINGS - len(self.warnings)]
+
+    def _plain(self, said: Warning | Exception | str) -> str:
+        """Return one line that does not speak of our temporary folder."""
+        return " ".join(str(said).replace(f"{self._source.path.parent}/", "").split())
 
 
 def _choose_layer(source: Source, layers: list[_Layer], told: str | None) -> _Layer:

@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import shapely
+from pyproj import Geod, Transformer
+
+from cbm_core.errors import CbmError
+from cbm_extract.parcels import projecting
+from cbm_extract.parcels.crs import EqualArea, resolve
+from cbm_extract.parcels.projecting import Projector, choose_pipeline
+
+GEOD = Geod(ellps="WGS84")
+
+
+def project(crs, polygons):
+    source = resolve(crs, None, "file")
+    polygons = shapely.multipolygons(np.asarray(polygons), indices=np.arange(len(polygons)))
+    bounds = shapely.total_bounds(polygons)
+    extent = EqualArea(source.crs).extent(tuple(bounds.tolist()))
+    return Projector(choose_pipeline(source.definition, extent, False)).project(polygons)
+
+
+def around(crs, longitude, latitude, half=50.0):
+    """A square in the units of a CRS around a place."""
+    x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(longitude, latitude)
+    return shapely.box(x - half, y - half, x + half, y + half)
+
+
+@pytest.mark.parametrize(
+    ("crs", "longitude", "latitude"),
+    [
+        ("EPSG:25832", 10.0, 52.0),
+        ("EPSG:32628", -14.0, 28.0),  # Canary islands
+        ("EPSG:2193", 175.5, -37.5),  # New Zealand
+        ("EPSG:32734", 20.0, -33.0),  # South Africa, southern hemisphere
+        ("EPSG:32735", 27.0, -26.0),
+        ("EPSG:5070", -100.0, 40.0),
+        ("EPSG:5880", -54.0, -15.0),  # Brazil polyconic
+    ],
+)
+def test_area_is_true_everywhere(crs, longitude, latitude):
+    degrees, areas = project(crs, [around(crs, longitude, latitude)])
+    centre = shapely.centroid(degrees[0])
+    assert (centre.x, centre.y) == (pytest.approx(longitude, abs=1e-3),
+                                    pytest.approx(latitude, abs=1e-3))  # fmt: skip
+    geodesic = abs(GEOD.geometry_area_perimeter(degrees[0])[0])
+    assert areas[0] == pytest.approx(geodesic, rel=2e-3)
+
+
+def test_degrees_stay_as_they_are():
+    square = shapely.box(8.0, 47.0, 8.001, 47.001)
+    degrees, areas = project("EPSG:4326", [square])
+    assert shapely.equals(degrees[0], square)
+    assert areas[0] == pytest.approx(abs(GEOD.geometry_area_perimeter(square)[0]), rel=1e-3)
+
+
+def test_parcel_across_the_antimeridian_is_cut():
+    # Fiji: one parcel across 180 degrees, one on either side
+    crs = "EPSG:32701"
+    places = [(180.0, -16.8), (179.9, -16.8), (-179.9, -16.8)]
+    degrees, areas = project(crs, [around(crs, *place) for place in places])
+    assert shapely.get_num_geometries(degrees).tolist() == [2, 1, 1]
+    bounds = shapely.bounds(degrees[0])
+    assert (bounds[0], bounds[2]) == (-180.0, 180.0)
+    parts = shapely.get_parts(degrees[0])
+    assert sorted(shapely.bounds(parts)[:, 2] - shapely.bounds(parts)[:, 0] < 0.01) == [True, True]
+    # the scale of UTM differs from 1 that far from its meridian, the same for all three
+    assert areas[0] == pytest.approx(areas[1], rel=1e-3)
+    geodesic = sum(abs(GEOD.geometry_area_perimeter(part)[0]) for part in parts)
+    assert areas[0] == pytest.approx(geodesic, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    "ring",
+    [
+        [(179.999, 0), (-179.999, 0), (-179.999, 0.001), (179.999, 0.001)],
+        [(179.999, 0), (180.001, 0), (180.001, 0.001), (179.999, 0.001)],
+        [(-180.001, 0), (-179.999, 0), (-179.999, 0.001), (-180.001, 0.001)],
+    ],
+)
+def test_every_way_to_write_it_in_degrees(ring):
+    cut = projecting.cut_at_antimeridian(np.array([shapely.MultiPolygon([(ring, [])])]))[0]
+    assert shapely.get_num_geometries(cut) == 2
+    assert cut.area == pytest.approx(0.002 * 0.001)
+    assert shapely.bounds(cut).tolist() == [-180.0, 0.0, 180.0, pytest.approx(0.001)]
+
+
+def test_other_parcels_are_not_touched():
+    polygons = np.array([shapely.MultiPolygon([shapely.box(179, 0, 180, 1)])])
+    assert projecting.cut_at_antimeridian(polygons) is polygons
+
+
+def test_swapped_axes_are_told():
+    square = shapely.box(53.0, -8.001, 53.001, -8.0)  # latitude first: still on the globe
+    assert project("EPSG:4326", [square])[0] is not None
+    with pytest.raises(CbmError) as caught:
+        project("EPSG:4326", [shapely.box(8.0, 147.0, 8.1, 147.1)])
+    assert caught.value.code == "coordinates_invalid"
+
+
+@pytest.mark.parametrize("crs", ["EPSG:25832", "EPSG:4326", "EPSG:5514"])
+def test_coordinates_beyond_the_earth(crs):
+    with pytest.raises(CbmError) as caught:
+        project(crs, [shapely.box(1e15, 1e15, 2e15, 2e15)])
+    assert caught.value.code == "coordinates_invalid"
+
+
+def test_ballpark_is_refused_unless_told():
+    # No transformation is known from this engineering-like datum to WGS 84.
+    crs = resolve(
+        'GEOGCS["Local",DATUM["Nobody knows",SPHEROID["Bessel 1841",6377397.155,299.1528128]],'
+        'PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]]',
+        None,
+        "file",
+    )
+    with pytest.raises(CbmError) as caught:
+        choose_pipeline(crs.definition, (8.0, 47.0, 9.0, 48.0), False)
+    assert caught.value.code == "ballpark_transformation"
+    assert choose_pipeline(crs.definition, (8.0, 47.0, 9.0, 48.0), True).accuracy_m is None
