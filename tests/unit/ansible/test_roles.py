@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.ansible.tree import PLAYBOOKS, REPO, ROLES, TASK_FILES, all_tasks, load
+from tests.unit.ansible.tree import MODULES, PLAYBOOKS, REPO, ROLES, TASK_FILES, all_tasks, load
 
 GROUPS = {"db", "manager", "workers", "api", "hub", "bastion"}
 SITE_WIDE = re.compile(r"cbm_(agency|mirror)_")
@@ -124,3 +124,21 @@ def test_playbooks_have_valid_syntax(playbook: Path) -> None:
     command = [sys.executable, "-m", "ansible.cli.playbook", "--syntax-check", str(playbook)]
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_tags_are_documented() -> None:
+    site = str(REPO / "playbooks/site.yml")
+    command = [sys.executable, "-m", "ansible.cli.playbook", "--list-tags", site]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True)
+    lists = re.findall(r"TASK TAGS: \[(.*)\]", done.stdout)
+    tags = {tag for text in lists for tag in text.split(", ")} - {"always", "cbm_preflight"}
+    guide = (REPO / "docs/ansible.md").read_text(encoding="utf-8")
+    table = guide.partition("\n## Tags\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert tags == set(re.findall(r"`([a-z_]+)`", " ".join(rows)))
+
+
+def test_playbooks_and_modules_are_documented() -> None:
+    guide = (REPO / "docs/ansible.md").read_text(encoding="utf-8")
+    assert not [p.name for p in PLAYBOOKS if f"`{p.name}`" not in guide]
+    assert not [name for name in MODULES if f"`{name}`" not in guide]
