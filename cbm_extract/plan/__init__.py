@@ -1,1 +1,1 @@
-"""Parcels rasterised once per lattice: geometries in, runs of pixels out. Pure (no SQL, no rasters)."""
+"""Parcels rasterised once per lattice: geometries in, runs of pixels out. No SQL, no rasters."""

@@ -49,10 +49,10 @@ def build_chunks(
 ) -> list[PlanChunk]:
     """Rasterise polygons on a lattice.
 
-    ``wkb`` holds (Multi)Polygons in ``source_crs``, ``pipeline`` leads from it to the lattice's CRS,
-    ``buffer_m`` >= 0 is taken off inwards in the lattice's CRS (round at reflex corners, 8 segments
-    per quarter circle). Geometries keep their order; a chunk holds at most ``chunk_size`` of them
-    and spans at most 65,535 rows and columns. Every geometry is in exactly one chunk, also one
+    ``wkb`` holds (Multi)Polygons in ``source_crs``; ``pipeline`` leads from it to the lattice's
+    CRS; ``buffer_m`` >= 0 is taken off inwards in that CRS (round at reflex corners, 8 segments per
+    quarter circle). Geometries keep their order; a chunk holds at most ``chunk_size`` of them and
+    spans at most 65,535 rows and columns. Every geometry is in exactly one chunk, also one
     without a pixel.
 
     Raises CbmError: ``buffer_in_degrees``, ``pipeline_mismatch``, ``geometry_not_polygon``,

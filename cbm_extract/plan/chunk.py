@@ -8,6 +8,7 @@ import struct
 import zlib
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +101,7 @@ class PlanChunk:
         """The sha256 of what is in it, whatever the form it is stored in."""
         digest = hashlib.sha256(self._header())
         for name, kind in _COLUMNS:
-            digest.update(np.ascontiguousarray(getattr(self, name), dtype=kind))
+            digest.update(np.ascontiguousarray(getattr(self, name), dtype=kind).data)
         return digest.digest()
 
     def to_bytes(self) -> bytes:
@@ -130,11 +131,11 @@ class PlanChunk:
                     f"Expected a plan in form {_VERSION}, found form {version}.",
                     "Another release wrote it: use that release, or let this one plan again.",
                 )
-            header = json.loads(bytes(payload[_HEAD.size : _HEAD.size + length]))
+            header: dict[str, Any] = json.loads(bytes(payload[_HEAD.size : _HEAD.size + length]))
             body = zlib.decompress(payload[_HEAD.size + length :])
             counts = header.pop("geometries"), header.pop("runs")
             header["lattice"] = Lattice(**header["lattice"])
-            return cls(**header, **_columns(body, *counts))
+            return cls(**header | _columns(body, *counts))
         except (struct.error, zlib.error, ValueError, TypeError, KeyError) as error:
             raise CbmError(
                 "plan_damaged",
@@ -156,8 +157,8 @@ class PlanChunk:
         return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _columns(body: bytes, geometries: int, runs: int) -> dict[str, NDArray[np.generic]]:
-    columns: dict[str, NDArray[np.generic]] = {}
+def _columns(body: bytes, geometries: int, runs: int) -> dict[str, NDArray[Any]]:
+    columns: dict[str, NDArray[Any]] = {}
     at = 0
     for name, kind in _COLUMNS:
         count = runs if name.startswith("run_") else geometries + (name == "indptr")

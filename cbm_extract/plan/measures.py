@@ -1,5 +1,8 @@
 """How well a polygon can be seen on a lattice: pixels wholly inside it, and its mean width."""
 
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: ANN001, ANN202, PLR0913, PLR0917
+
 from __future__ import annotations
 
 import numpy as np
@@ -79,7 +82,7 @@ def mean_width(rings: Rings, scale: FloatArray) -> FloatArray:
 
 
 @kernel
-def _mean_width(xy, ring, part, geometry, scale):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _mean_width(xy, ring, part, geometry, scale):
     n = len(geometry) - 1
     width = np.zeros(n)
     for g in range(n):
@@ -102,7 +105,7 @@ def _mean_width(xy, ring, part, geometry, scale):  # type: ignore[no-untyped-def
 
 
 @kernel
-def _whole_pixels(xy, ring, part, geometry, origin, row, col, length, indptr):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913
+def _whole_pixels(xy, ring, part, geometry, origin, row, col, length, indptr):
     n = len(geometry) - 1
     counts = np.zeros(n, np.int64)
     begins = np.empty(256, np.int64)
@@ -141,7 +144,7 @@ def _whole_pixels(xy, ring, part, geometry, origin, row, col, length, indptr):  
 
 
 @kernel
-def _bands(y1, y2, low, high):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _bands(y1, y2, low, high):
     """Rows [from, to) whose inside an edge enters, of those between low and high."""
     top, bottom = min(y1, y2), max(y1, y2)
     a, b = np.floor(top + TOUCH_TOLERANCE), np.ceil(bottom - TOUCH_TOLERANCE)
@@ -149,7 +152,7 @@ def _bands(y1, y2, low, high):  # type: ignore[no-untyped-def]  # noqa: ANN001, 
 
 
 @kernel
-def _touch(p, q, low, high, begins, touched):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _touch(p, q, low, high, begins, touched):
     """Write the columns that an edge enters in each row; ``begins[k]`` becomes the row's end."""
     x1, y1, x2, y2 = p[0], p[1], q[0], q[1]
     a, b = _bands(y1, y2, low, high)
@@ -165,7 +168,7 @@ def _touch(p, q, low, high, begins, touched):  # type: ignore[no-untyped-def]  #
 
 
 @kernel
-def _untouched(start, stop, touched, begin, end):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _untouched(start, stop, touched, begin, end):
     """Count columns of [start, stop) that no interval covers; intervals sorted by their start."""
     free = 0
     at = start
@@ -179,7 +182,7 @@ def _untouched(start, stop, touched, begin, end):  # type: ignore[no-untyped-def
 
 
 @kernel
-def _sort_pairs(pairs, begin, end):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _sort_pairs(pairs, begin, end):
     if end - begin > 64:
         order = np.argsort(pairs[begin:end, 0])
         pairs[begin:end] = pairs[begin:end][order]

@@ -2,10 +2,13 @@
 
 A pixel belongs to a polygon where its centre lies inside. The rule at the edges is that of
 GDALdllImageFilledPolygon (alg/llrasterize.cpp): on the centre line of each row an edge counts where
-``top <= centre < bottom``; a crossing at x begins or ends a span at ``floor(x + 0.5)``; and with all
-rings taken clockwise an edge that runs along a centre line from right to left fills its own span,
-whatever the others do.
+``top <= centre < bottom``; a crossing at x begins or ends a span at ``floor(x + 0.5)``; and with
+all rings taken clockwise an edge that runs along a centre line from right to left fills its own
+span, whatever the others do.
 """
+
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: ANN001, ANN202
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class LatticeRuns:
     """Runs in absolute lattice indices: CSR, each geometry's runs in order of row, then column.
 
     ``row``, ``col`` (first column) and ``length`` are int32 [runs]; the runs of geometry k are
-    ``indptr[k]:indptr[k + 1]`` (int64 [geometries + 1]). No two runs of a geometry overlap or touch.
+    ``indptr[k]:indptr[k + 1]`` (int64 [geometries + 1]). No two runs of a geometry overlap.
     """
 
     row: NDArray[np.int32]
@@ -36,7 +39,8 @@ class LatticeRuns:
     def pixels(self) -> NDArray[np.int64]:
         """Return the number of pixels of each geometry, int64 [geometries]."""
         total = np.concatenate([[0], np.cumsum(self.length, dtype=np.int64)])
-        return total[self.indptr[1:]] - total[self.indptr[:-1]]
+        counts: NDArray[np.int64] = total[self.indptr[1:]] - total[self.indptr[:-1]]
+        return counts
 
 
 def rasterise(pixels: PixelRings) -> LatticeRuns:
@@ -50,7 +54,7 @@ def rasterise(pixels: PixelRings) -> LatticeRuns:
 
 
 @kernel
-def _rasterise(xy, ring, part, geometry, origin):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _rasterise(xy, ring, part, geometry, origin):
     n = len(geometry) - 1
     runs = np.empty((max(16 * n, 64), 3), np.int32)  # row, col, length
     indptr = np.zeros(n + 1, np.int64)
@@ -82,8 +86,8 @@ def _rasterise(xy, ring, part, geometry, origin):  # type: ignore[no-untyped-def
 
 
 @kernel
-def _rows(xy, ring, ring0, ring1):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """First and last row whose centre the polygon spans; is an edge flat on a centre line?"""
+def _rows(xy, ring, ring0, ring1):
+    """Find the first and last row whose centre is spanned, and if an edge lies on such a line."""
     top, bottom = np.inf, -np.inf
     flat = False
     for i in range(ring[ring0], ring[ring1]):
@@ -98,7 +102,7 @@ def _rows(xy, ring, ring0, ring1):  # type: ignore[no-untyped-def]  # noqa: ANN0
 
 
 @kernel
-def _count(xy, ring, ring0, ring1, low, high, counts):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _count(xy, ring, ring0, ring1, low, high, counts):
     """Count the crossings of each row; leave where each row's begin in ``counts``."""
     rows = high - low + 1
     if rows <= 0:
@@ -115,7 +119,7 @@ def _count(xy, ring, ring0, ring1, low, high, counts):  # type: ignore[no-untype
 
 
 @kernel
-def _cross(xy, ring, ring0, ring1, low, counts, crossings):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _cross(xy, ring, ring0, ring1, low, counts, crossings):
     """Write the crossings of each row; ``counts[row]`` becomes the end of the row's."""
     for r in range(ring0, ring1):
         for i in range(ring[r] + 1, ring[r + 1]):
@@ -129,7 +133,7 @@ def _cross(xy, ring, ring0, ring1, low, counts, crossings):  # type: ignore[no-u
 
 
 @kernel
-def _spans(low, high, counts, crossings, runs, used):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _spans(low, high, counts, crossings, runs, used):
     """Pair the sorted crossings of each row (even-odd) and append the runs."""
     begin = 0
     for row in range(low, high + 1):
@@ -152,7 +156,7 @@ def _spans(low, high, counts, crossings, runs, used):  # type: ignore[no-untyped
 
 
 @kernel
-def _flat_spans(xy, ring, ring0, ring1, runs, used):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _flat_spans(xy, ring, ring0, ring1, runs, used):
     """Append the spans of edges that run, clockwise, from right to left along a centre line."""
     for r in range(ring0, ring1):
         x0, y0, area = xy[ring[r], 0], xy[ring[r], 1], 0.0
@@ -174,7 +178,7 @@ def _flat_spans(xy, ring, ring0, ring1, runs, used):  # type: ignore[no-untyped-
 
 
 @kernel
-def _merge(runs, first, used):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _merge(runs, first, used):
     """Put one geometry's runs in order and join those that overlap or touch."""
     mine = runs[first:used].copy()
     order = np.argsort((mine[:, 0].astype(np.int64) << 32) + mine[:, 1])
@@ -190,7 +194,7 @@ def _merge(runs, first, used):  # type: ignore[no-untyped-def]  # noqa: ANN001, 
 
 
 @kernel
-def _sort(values, begin, end):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _sort(values, begin, end):
     if end - begin > INSERTION_SORT_LIMIT:
         values[begin:end].sort()
         return
@@ -204,7 +208,7 @@ def _sort(values, begin, end):  # type: ignore[no-untyped-def]  # noqa: ANN001, 
 
 
 @kernel
-def _grown(runs, needed):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _grown(runs, needed):
     larger = np.empty((2 * needed, 3), np.int32)
     larger[: len(runs)] = runs
     return larger

@@ -18,9 +18,9 @@ class Schedule:
     """In which order the geometries of Runs are complete when rows come from top to bottom.
 
     ``order`` int32 [n]: geometry positions by their last row (ties by position); ``last_row`` int32
-    [n] and ``pixels_before`` int64 [n + 1] (pixels of all earlier ones) follow that order. ``opening``
-    int32 [m] lists the geometries of more than one row by their first row, ``first_row`` int32 [m]
-    follows it. Geometries without a run have last row -1 and come first.
+    [n] and ``pixels_before`` int64 [n + 1] (pixels of all earlier ones) follow that order.
+    ``opening`` int32 [m] lists the geometries of more than one row by their first row,
+    ``first_row`` int32 [m] follows it. Geometries without a run have last row -1 and come first.
     """
 
     order: NDArray[np.int32]

@@ -1,9 +1,12 @@
 """From chunks of a plan to the runs inside one raster."""
 
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: ANN001, ANN202, PLR0913, PLR0917
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +27,18 @@ class _Part(NamedTuple):
 
 
 def clip(
-    chunks: Iterable[PlanChunk], placement: Placement, only: NDArray[np.int32] | None = None
+    chunks: Iterable[PlanChunk], placement: Placement, skip: NDArray[np.int32] | None = None
 ) -> Runs:
     """Cut plans to a raster; keep the geometries with at least one pixel in it.
 
-    Geometries keep the order of the chunks. ``only`` (sorted ids, int32) leaves out all others:
-    retired geometries, or those that another tile serves. Chunks may come from several plans of the
-    lattice and may be an iterator: one at a time is held.
+    Geometries keep the order of the chunks. ``skip`` (ids, int32) are left out: retired geometries,
+    or those that another tile serves. Chunks may come from several plans of the lattice and may be
+    an iterator: one at a time is held.
     """
     parts = [
         part
         for chunk in chunks
-        if _overlaps(chunk, placement) and (part := _clip(chunk, placement, only)).ids.size
+        if _overlaps(chunk, placement) and (part := _clip(chunk, placement, skip)).ids.size
     ]
     runs_of = _joined([part.runs_of for part in parts], np.int64)
     return Runs(
@@ -49,7 +52,7 @@ def clip(
     )
 
 
-def _joined(arrays: list[NDArray[np.generic]], kind: type[np.generic]) -> NDArray[np.generic]:
+def _joined(arrays: list[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
     return np.concatenate(arrays) if arrays else np.empty(0, dtype=kind)
 
 
@@ -65,10 +68,10 @@ def _overlaps(chunk: PlanChunk, placement: Placement) -> bool:
     )
 
 
-def _clip(chunk: PlanChunk, placement: Placement, only: NDArray[np.int32] | None) -> _Part:
+def _clip(chunk: PlanChunk, placement: Placement, skip: NDArray[np.int32] | None) -> _Part:
     keep = np.ones(len(chunk.geometry_ids), dtype=bool)
-    if only is not None:
-        keep = np.isin(chunk.geometry_ids, only)
+    if skip is not None and len(skip):
+        keep = np.isin(chunk.geometry_ids, skip, invert=True)
     runs_of, contained, row, col, length = _clip_runs(
         chunk.indptr,
         chunk.run_row,
@@ -85,7 +88,7 @@ def _clip(chunk: PlanChunk, placement: Placement, only: NDArray[np.int32] | None
 
 
 @kernel
-def _clip_runs(indptr, run_row, run_col, run_len, keep, down, right, height, width):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913
+def _clip_runs(indptr, run_row, run_col, run_len, keep, down, right, height, width):
     n = len(indptr) - 1
     runs_of = np.zeros(n, np.int64)
     contained = np.ones(n, np.bool_)

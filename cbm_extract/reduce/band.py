@@ -16,7 +16,7 @@ class BandReducer:
     """Feed strips from top to bottom, then ``finish``."""
 
     def __init__(self, runs: Runs, nodata: tuple[float, ...] = ()) -> None:
-        """``runs`` are those of the band's raster; ``nodata`` raw values that are no observation."""
+        """Take runs made for the band's raster, and raw values that are no observation."""
         self._statistics = Statistics(runs, nodata)
         self._gather = Gather(runs, runs.placement, nodata, [self._statistics])
 

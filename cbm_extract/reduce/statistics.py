@@ -2,9 +2,12 @@
 
 Integers are exact: sums and centred squares are whole numbers, quartiles come from a histogram.
 Floats take two passes (never the one-pass variance, which float32 data can turn into 0).
-Quartiles follow numpy's default (linear; Hyndman and Fan 1996, type 7) to the last bit; the standard
-deviation is the population's.
+Quartiles follow numpy's default (linear; Hyndman and Fan 1996, type 7) to the last bit; the
+standard deviation is the population's.
 """
+
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: ANN001, ANN202
 
 from __future__ import annotations
 
@@ -64,8 +67,37 @@ class Statistics:
         )
 
 
+class ValidCounter:
+    """Consumes the values of parcels, counts the valid ones: ``counts`` int64 [n]."""
+
+    def __init__(self, runs: Runs, nodata: tuple[float, ...] = ()) -> None:
+        """``nodata`` are raw values that are no observation; NaN and infinities never are one."""
+        self._schedule = runs.schedule
+        self._nodata = nodata
+        self.counts = np.zeros(len(runs.geometry_ids), dtype=np.int64)
+
+    def take(self, batch: Batch) -> None:
+        """Count the next parcels."""
+        before = self._schedule.pixels_before[batch.begin : batch.end + 1]
+        order = self._schedule.order[batch.begin : batch.end]
+        invalid = invalid_values(self._nodata, batch.values.dtype)
+        _count_valid(batch.values, before, order, invalid, self.counts)
+
+
 @kernel
-def _reduce_integers(values, before, order, invalid, bins, narrow, scratch, result):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _count_valid(values, before, order, invalid, counts):
+    for p in range(len(order)):
+        total = 0
+        for value in values[before[p] - before[0] : before[p + 1] - before[0]]:
+            valid = np.isfinite(value)
+            for bad in invalid:
+                valid &= value != bad
+            total += valid
+        counts[order[p]] = total
+
+
+@kernel
+def _reduce_integers(values, before, order, invalid, bins, narrow, scratch, result):
     for p in range(len(order)):
         mine = values[before[p] - before[0] : before[p + 1] - before[0]]
         if len(mine) == 0:
@@ -100,7 +132,7 @@ def _reduce_integers(values, before, order, invalid, bins, narrow, scratch, resu
 
 
 @kernel
-def _reduce_floats(values, before, order, invalid, bins, narrow, scratch, result):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _reduce_floats(values, before, order, invalid, bins, narrow, scratch, result):
     for p in range(len(order)):
         mine = values[before[p] - before[0] : before[p + 1] - before[0]]
         mine = _without_float(mine, invalid, scratch)
@@ -135,7 +167,7 @@ def _reduce_floats(values, before, order, invalid, bins, narrow, scratch, result
 
 
 @inlined
-def _span(values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _span(values):
     low = high = values[0]
     total = np.int64(0)
     for value in values:
@@ -146,7 +178,7 @@ def _span(values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
 
 
 @inlined
-def _squares(values, centre):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _squares(values, centre):
     total = np.int64(0)
     for value in values:
         off = np.int64(value) - centre
@@ -155,7 +187,7 @@ def _squares(values, centre):  # type: ignore[no-untyped-def]  # noqa: ANN001, A
 
 
 @inlined
-def _without(values, invalid, scratch):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _without(values, invalid, scratch):
     n = 0
     for value in values:
         valid = True
@@ -167,7 +199,7 @@ def _without(values, invalid, scratch):  # type: ignore[no-untyped-def]  # noqa:
 
 
 @inlined
-def _without_float(values, invalid, scratch):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _without_float(values, invalid, scratch):
     n = 0
     for value in values:
         valid = np.isfinite(value)
@@ -179,7 +211,7 @@ def _without_float(values, invalid, scratch):  # type: ignore[no-untyped-def]  #
 
 
 @inlined
-def _between(a, b, t):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _between(a, b, t):
     """Numpy's interpolation (lib._function_base_impl._lerp), branch included."""
     step = b - a
     if t >= 0.5:
@@ -188,8 +220,8 @@ def _between(a, b, t):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
 
 
 @inlined
-def _quartiles_by_sorting(values, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Sorts a copy: for a dozen pixels nothing is quicker."""
+def _quartiles_by_sorting(values, out):
+    """Sort a copy: for a dozen pixels nothing is quicker."""
     n = len(values)
     ordered = np.empty(SORT_BELOW)
     for i in range(n):
@@ -203,8 +235,8 @@ def _quartiles_by_sorting(values, out):  # type: ignore[no-untyped-def]  # noqa:
 
 
 @inlined
-def _quartiles_by_counting(values, low, high, bins, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """A bin for each integer between low and high; ``bins`` comes and goes with zeros."""
+def _quartiles_by_counting(values, low, high, bins, out):
+    """Use a bin for each integer between low and high; ``bins`` comes and goes with zeros."""
     one = bins.dtype.type(1)
     for value in values:
         bins[np.uint64(np.int64(value) - low)] += one
@@ -227,7 +259,7 @@ def _quartiles_by_counting(values, low, high, bins, out):  # type: ignore[no-unt
 
 
 @inlined
-def _seek(bins, b, below, k):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _seek(bins, b, below, k):
     """Skip whole blocks of bins that end before rank k."""
     while True:
         block = np.uint32(0)
@@ -240,8 +272,8 @@ def _seek(bins, b, below, k):  # type: ignore[no-untyped-def]  # noqa: ANN001, A
 
 
 @kernel
-def _quartiles_by_bins(values, low, high, bins, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Equal bins between low and high, then sorting within those that hold a quartile.
+def _quartiles_by_bins(values, low, high, bins, out):
+    """Use equal bins between low and high, then sorting within those that hold a quartile.
 
     The bin rises with the value (subtraction, multiplication and truncation are monotone), so that
     ranks carry over. ``bins`` comes and goes with zeros.
@@ -284,20 +316,20 @@ def _quartiles_by_bins(values, low, high, bins, out):  # type: ignore[no-untyped
 
 
 @inlined
-def _bin(value, low, scale):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _bin(value, low, scale):
     return np.uint64(np.int64((np.float64(value) - low) * scale))
 
 
 @inlined
-def _rank(n, q):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """The rank below quartile q (0, 1, 2) of n values, and how far the quartile lies above it."""
+def _rank(n, q):
+    """Return the rank below quartile q (0, 1, 2) of n values, and the way from it to the next."""
     position = (n - 1) * (0.25 * (q + 1))
     k = np.int64(position)
     return k, position - k
 
 
 @inlined
-def _quartiles_of_sorted(values, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _quartiles_of_sorted(values, out):
     n = len(values)
     for q in range(3):
         k, above = _rank(n, q)
