@@ -27,18 +27,18 @@ class _Part(NamedTuple):
 
 
 def clip(
-    chunks: Iterable[PlanChunk], placement: Placement, skip: NDArray[np.int32] | None = None
+    chunks: Iterable[PlanChunk], placement: Placement, only: NDArray[np.int32] | None = None
 ) -> Runs:
     """Cut plans to a raster; keep the geometries with at least one pixel in it.
 
-    Geometries keep the order of the chunks. ``skip`` (ids, int32) are left out: retired geometries,
-    or those that another tile serves. Chunks may come from several plans of the lattice and may be
-    an iterator: one at a time is held.
+    Geometries keep the order of the chunks. ``only`` (ids, int32) leaves out all others: retired
+    geometries, or those that another tile serves. Chunks may come from several plans of the lattice
+    and may be an iterator: one at a time is held.
     """
     parts = [
         part
         for chunk in chunks
-        if _overlaps(chunk, placement) and (part := _clip(chunk, placement, skip)).ids.size
+        if _overlaps(chunk, placement) and (part := _clip(chunk, placement, only)).ids.size
     ]
     runs_of = _joined([part.runs_of for part in parts], np.int64)
     return Runs(
@@ -68,10 +68,10 @@ def _overlaps(chunk: PlanChunk, placement: Placement) -> bool:
     )
 
 
-def _clip(chunk: PlanChunk, placement: Placement, skip: NDArray[np.int32] | None) -> _Part:
+def _clip(chunk: PlanChunk, placement: Placement, only: NDArray[np.int32] | None) -> _Part:
     keep = np.ones(len(chunk.geometry_ids), dtype=bool)
-    if skip is not None and len(skip):
-        keep = np.isin(chunk.geometry_ids, skip, invert=True)
+    if only is not None:
+        keep = np.isin(chunk.geometry_ids, only)
     runs_of, contained, row, col, length = _clip_runs(
         chunk.indptr,
         chunk.run_row,
