@@ -1,7 +1,7 @@
 """A source's parcels on disk between reading and loading, so that memory stays bounded.
 
-In memory stands a fixed 80 bytes or so per parcel; geometries and attributes lie in two files of a
-temporary folder.
+In memory stand some 80 bytes per parcel (boxes, hashes, places) and the ids; geometries and
+attributes lie in two files of a temporary folder.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -187,13 +187,20 @@ class _Files(py7zr.io.WriterFactory):
 
     def __init__(self, archive: Path, folder: Path, budget: _Budget) -> None:
         self._archive, self._folder, self._budget = archive, folder, budget
+        self._created: list[_CountedFile] = []
 
     def create(self, filename: str) -> Any:
         # py7zr has put the folder in front of the name by now.
         name = str(PurePosixPath(filename).relative_to(self._folder))
         target = _target(self._archive, self._folder, name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        return _CountedFile(target.open("w+b"), self._budget)
+        self._created.append(_CountedFile(target.open("w+b"), self._budget))
+        return self._created[-1]
+
+    def close(self) -> None:
+        """Close what py7zr left open: before 1.1 it closes nothing."""
+        for file in self._created:
+            file.close()
 
 
 def _unpack_7z(archive: Path, folder: Path, limit_gb: float) -> None:
@@ -208,4 +215,5 @@ def _unpack_7z(archive: Path, folder: Path, limit_gb: float) -> None:
                 raise _unsafe(archive, info.filename, "a link or device")
             _target(archive, folder, info.filename)
         names = [info.filename for info in infos]
-        packed.extract(folder, targets=names, factory=_Files(archive, folder, budget))
+        with closing(_Files(archive, folder, budget)) as files:
+            packed.extract(folder, targets=names, factory=files)

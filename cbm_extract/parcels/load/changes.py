@@ -122,7 +122,7 @@ def find(cursor: Cursor, scan: Scan, dataset: Dataset, layer: str, valid_from: d
 def new_geometry_rows(cursor: Cursor) -> np.ndarray:
     """Return the rows of the source whose geometries the dataset does not have, each once."""
     cursor.execute('SELECT "row" FROM pg_temp.new_geometry')
-    return np.array([row[0] for row in cursor.fetchall()], dtype=np.int64)
+    return np.fromiter((row[0] for row in cursor), np.int64, cursor.rowcount)
 
 
 def _copy_incoming(cursor: Cursor, scan: Scan) -> None:

@@ -52,10 +52,7 @@ def test_names_that_lead_out_are_refused(tmp_path, temporary, name):
 
 def test_names_that_lead_out_of_a_7z_are_refused(tmp_path, temporary):
     archive = tmp_path / "a.7z"
-    with py7zr.SevenZipFile(archive, "w") as packed:
-        packed.writestr(b"boo", "aa/evil")
-    # py7zr itself writes no such name; the header of a small archive is plain UTF-16
-    content = archive.read_bytes()
+    # py7zr itself writes no such name; a header that is not packed is plain UTF-16
     with py7zr.SevenZipFile(archive, "w") as packed:
         packed.set_encoded_header_mode(False)
         packed.writestr(b"boo", "aa/evil")
@@ -63,9 +60,7 @@ def test_names_that_lead_out_of_a_7z_are_refused(tmp_path, temporary):
     patched = content.replace("aa/evil".encode("utf-16-le"), "../evil".encode("utf-16-le"))
     assert patched != content
     archive.write_bytes(with_header_checksum(patched))
-    with pytest.raises(CbmError) as caught, source.opened(source.identify(archive), None, 1):
-        pass
-    assert caught.value.code in {"archive_unsafe", "archive_damaged"}
+    refused(archive, "archive_unsafe")
     assert not list(tmp_path.rglob("evil"))
 
 
