@@ -1,0 +1,1 @@
+"""What is extracted: products as YAML definitions."""
