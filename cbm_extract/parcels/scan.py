@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from cbm_core.errors import CbmError
 from cbm_core.progress import step
-from cbm_extract.parcels import checks, dbf, geometry, mapping, projecting
+from cbm_extract.parcels import checks, dbf, geometry, mapping, projecting, temporary
 from cbm_extract.parcels.checks import Duplicates, Ids
 from cbm_extract.parcels.crs import Bounds, EqualArea, SourceCrs, resolve
 from cbm_extract.parcels.geometry import LEFT_OUT, Cleaned
@@ -67,9 +67,9 @@ def scanned(given: Given, options: Options) -> Iterator[Scan]:
             ``ids_missing``, ``no_parcels``, ``outside_area``, ``disk_full``.
 
     """
-    with tempfile.TemporaryDirectory(prefix="cbm-parcels-") as folder, _disk_full_is_told():
+    with temporary.folder() as folder, _disk_full_is_told():
         with opened(given, options.member, options.unpack_limit_gb) as source:
-            reading = _Reading(given, source, options, Path(folder))
+            reading = _Reading(given, source, options, folder)
             reading.read_all()
         yield reading.finish()
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cbm_core.errors import CbmError
-from cbm_extract.parcels import formats, unpack
+from cbm_extract.parcels import formats, temporary, unpack
 from cbm_extract.parcels.formats import ARCHIVES, EXTENSION, Format, Unusable
 
 _CHUNK = 1 << 20
@@ -73,8 +72,7 @@ def opened(given: Given, member: str | None, unpack_limit_gb: float) -> Iterator
             f"{given.path.name} is no archive ({given.kind}); it has no member {member!r}.",
             "Leave `member` out.",
         )
-    with tempfile.TemporaryDirectory(prefix="cbm-parcels-") as name:
-        folder = Path(name)
+    with temporary.folder() as folder:
         kind, path = given.kind, given.path
         if given.kind in ARCHIVES:
             unpacked = folder / "unpacked"

@@ -95,7 +95,7 @@ def start(config_file, source):
     process = subprocess.Popen(
         [*command, "parcels", "import"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True, env={**os.environ},
+        start_new_session=True, env={**os.environ, "TMPDIR": str(config_file.parent)},
     )  # fmt: skip
     arguments = {"dataset": "ie:2024", "source": str(source), "id": "column:pid",
                  "crop_code": "crop"}  # fmt: skip
@@ -178,6 +178,7 @@ def test_a_stopped_import_leaves_nothing_and_the_next_is_as_if_undisturbed(
         output, errors = repeated.communicate(timeout=PATIENCE_SECONDS)
         assert repeated.returncode == 0, errors
         assert json.loads(output)["changed"] is True
+        assert not list(config_file.parent.glob("cbm-parcels-*")), "nor anything on disk"
         assert content(db) == undisturbed(pg_server, migrated_template, two_files[:number])
 
 
