@@ -125,7 +125,9 @@ class PlanChunk:
         """
         try:
             magic, version, length = _HEAD.unpack_from(payload)
-            if magic == _MAGIC and version != _VERSION:
+            if magic != _MAGIC:
+                raise ValueError("it does not begin like one")  # noqa: TRY301
+            if version != _VERSION:
                 raise CbmError(
                     "plan_version",
                     f"Expected a plan in form {_VERSION}, found form {version}.",
