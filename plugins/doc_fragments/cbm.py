@@ -19,7 +19,7 @@ options:
 requirements:
   - a release of cbm-backend on the host
 author:
-  - The CbM backend developers
+  - The CbM backend developers (!UNKNOWN)
 """
 
     CHANGING = r"""
