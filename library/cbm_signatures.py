@@ -8,17 +8,35 @@ DOCUMENTATION = r"""
 module: cbm_signatures
 short_description: Extract the signatures of a dataset's parcels
 description:
-  - Reduces the catalogued scenes to statistics per parcel, as C(cbm extract) does. What is done
-    already is not done again; an interrupted run goes on where it stopped.
+  - Reduces the catalogued scenes to statistics per parcel, as C(cbm extract) does, and returns
+    when all is done. What is done already is not done again; an interrupted run goes on where it
+    stopped.
+  - Scenes that fail make the module fail with C(extraction_incomplete) and their list in
+    RV(details); all others are done.
 options:
   dataset:
     description: The dataset, C(aoi:year).
     type: str
     required: true
   products:
-    description: Products to extract, by name; left out - V(s2).
+    description: >-
+      Products to extract, by name - presets, those of O(product_file), or those extracted before.
+      Left out - all of the file, or else V(s2).
     type: list
     elements: str
+  product_file:
+    description: YAML on the host that defines products.
+    type: path
+  start:
+    description: >-
+      First day of scenes (UTC), C(YYYY-MM-DD); left out - the dataset's first day of imagery.
+    type: str
+  end:
+    description: Last day, inclusive; left out - the dataset's last day of imagery.
+    type: str
+  lease_seconds:
+    description: How long a worker that fell silent keeps its scene from others.
+    type: float
 extends_documentation_fragment:
   - cbm
   - cbm.changing
@@ -29,6 +47,13 @@ EXAMPLES = r"""
   cbm_signatures:
     dataset: nl:2023
     products: [s2, s2_clear]
+
+- name: Extract May with products of our own
+  cbm_signatures:
+    dataset: nl:2023
+    product_file: /etc/cbm/products.yml
+    start: 2023-05-01
+    end: 2023-05-31
 """
 
 RETURN = r"""
@@ -37,9 +62,11 @@ plan:
   returned: success
   type: list
   elements: str
-  sample: ["extract s2 of 31 scenes"]
+  sample: ["enqueue s2 of 31 scenes"]
 result:
-  description: What was done.
+  description: >-
+    Numbers of this run (C(enqueued), C(scenes), C(rows)), and of all items by state after it
+    (C(done), C(failed), C(open), C(held)).
   returned: success
   type: dict
 version:
@@ -56,7 +83,7 @@ code:
   description: Stable code of the failure.
   returned: failure
   type: str
-  sample: dataset_unknown
+  sample: extraction_incomplete
 hint:
   description: What to do about the failure.
   returned: failure
@@ -73,6 +100,10 @@ VERBS = {"present": "extract"}
 OPTIONS = {
     "dataset": {"type": "str", "required": True},
     "products": {"type": "list", "elements": "str"},
+    "product_file": {"type": "path"},
+    "start": {"type": "str"},
+    "end": {"type": "str"},
+    "lease_seconds": {"type": "float"},
 }
 
 

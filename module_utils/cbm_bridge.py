@@ -29,6 +29,7 @@ MADE_EARLIER = frozenset(
         "schema_missing",
         "schema_outdated",
         "dataset_unknown",
+        "no_parcels",
     }
 )
 

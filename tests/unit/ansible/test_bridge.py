@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from cbm_bridge import MADE_EARLIER
 
+from tests.unit.ansible.tree import REPO
+
 ADD = {"aoi": "ie", "year": 2024}
 
 
@@ -82,6 +84,13 @@ def test_check_mode_takes_earlier_steps_as_done(cbm, run_module, code: str) -> N
     assert answer["reason"] == code
     assert "Not there." in str(answer["warnings"])
     assert run_module("cbm_dataset", cbm_command=str(cbm.command), **ADD)["failed"]
+
+
+def test_what_earlier_steps_make_are_codes_of_the_release() -> None:
+    sources = [*REPO.glob("cbm_*/**/*.py"), REPO / "module_utils/cbm_bridge.py"]
+    text = "".join(path.read_text("utf-8").partition("MADE_EARLIER = ")[0] for path in sources)
+    text += (REPO / "module_utils/cbm_bridge.py").read_text("utf-8").partition("class ")[2]
+    assert [code for code in MADE_EARLIER if f'"{code}"' not in text] == []
 
 
 def test_not_installed_yet(tmp_path: Path, run_module) -> None:
