@@ -209,6 +209,11 @@ class SceneReducer:
         imaged = self._most_valid(request.imaged, reads, ids)
         clear = self._most_valid(request.runs, reads, ids)
         keep = imaged > 0
+        stats = self._stored(request, ids)[keep]
+        return ProductResult(ids[keep], stats, imaged[keep], clear[keep])
+
+    def _stored(self, request: _Request, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Lay out the statistics of all variables in stored units, [ids, variables * 8]."""
         variables = len(request.bands) + len(request.indices)
         stats = np.full((len(ids), variables, len(STATISTICS)), np.nan, dtype=np.float32)
         stats[:, :, 0] = 0.0
@@ -218,16 +223,14 @@ class SceneReducer:
                 runs = request.runs[raster.placement]
                 raw = self._statistics[band, id(runs)].result
                 scale, offset = raster.calibration.scale, raster.calibration.offset
-                stats[np.searchsorted(ids, runs.geometry_ids), k] = to_stored_unit(
-                    raw, scale, offset
-                )
+                at = np.searchsorted(ids, runs.geometry_ids)
+                stats[at, k] = to_stored_unit(raw, scale, offset)
         for index in self._possible(request):
             k = len(request.bands) + request.indices.index(index)
             runs = request.runs[self._coarsest(index)]
-            values = self._indices[index.name, id(runs)].result()
-            stats[np.searchsorted(ids, runs.geometry_ids), k] = values
-        flat = stats.reshape(len(ids), -1)
-        return ProductResult(ids[keep], flat[keep], imaged[keep], clear[keep])
+            at = np.searchsorted(ids, runs.geometry_ids)
+            stats[at, k] = self._indices[index.name, id(runs)].result()
+        return stats.reshape(len(ids), variables * len(STATISTICS))
 
     def _most_valid(
         self, by_placement: dict[Placement, Runs], reads: list[str], ids: NDArray[np.int32]

@@ -155,7 +155,7 @@ def _reduce_floats(values, before, order, invalid, bins, narrow, scratch, result
         out = result[order[p]]
         out[0] = n
         out[1] = min(max(centre + rest / n, low), high)
-        out[2] = np.sqrt(max(squares - rest * rest / n, 0.0) / n)
+        out[2] = np.sqrt(max(squares - rest * rest / n, 0.0) / n) if low < high else 0.0
         out[3] = low
         out[4] = high
         if n < SORT_BELOW:
