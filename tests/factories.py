@@ -135,13 +135,13 @@ def add_scene(
     )[0][0]  # fmt: skip
 
 
-def raster_scene(settings, paths: dict[str, Path], **given) -> int:
-    """Catalogue a scene of single-band files; its extent is that of the first."""
-    with rasterio.open(next(iter(paths.values()))) as source:
-        bounds, crs = tuple(source.bounds), source.crs.to_string()
+def raster_scene(settings, paths: dict[str, Path | dict], **given) -> int:
+    """Catalogue a scene of single-band files or assets; its extent is that of the first."""
     assets = {
         band: value if isinstance(value, dict) else asset(value) for band, value in paths.items()
     }
+    with rasterio.open(next(iter(assets.values()))["href"]) as source:
+        bounds, crs = tuple(source.bounds), source.crs.to_string()
     return add_scene(settings, assets, bounds=bounds, crs=crs, **given)
 
 

@@ -22,6 +22,9 @@ from cbm_extract.ledger.states import (
     Scope,
 )
 
+# Shorter leases do not make the server more impatient than this.
+MIN_STALL_SECONDS = 30.0
+
 _EXPIRED = sql.SQL("(w.state = 'running' AND w.lease_until < clock_timestamp())")
 _CLAIMABLE = sql.SQL("(w.state = 'pending' OR {})").format(_EXPIRED)
 
@@ -78,6 +81,17 @@ _DONE = sql.SQL(
     "state = 'done', parcel_set_id = %(parcel_set_id)s, error_code = NULL, error = NULL"
 )
 _FAILED = sql.SQL("state = %(state)s, error_code = %(code)s, error = %(error)s")
+
+
+def guard(cursor: Cursor, lease_seconds: float) -> None:
+    """Let the server end this session's transactions and statements that stall.
+
+    A worker that is stopped in the middle of writing would otherwise keep its successor waiting for
+    its locks for ever.
+    """
+    limit = f"{max(lease_seconds, MIN_STALL_SECONDS) * 1000:.0f}"
+    for name in ("idle_in_transaction_session_timeout", "statement_timeout"):
+        cursor.execute("SELECT set_config(%s, %s, false)", (name, limit))
 
 
 def claim(cursor: Cursor, scope: Scope, worker: str, lease_seconds: float) -> Claim | None:

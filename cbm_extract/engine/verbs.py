@@ -1,0 +1,220 @@
+"""The command ``cbm extract``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from cbm_core import db
+from cbm_core.datasets.store import Dataset, require_dataset
+from cbm_core.db import Connection, Cursor
+from cbm_core.errors import CbmError
+from cbm_core.verbs import Answer, ChangingArguments, Context, Verb, positional
+from cbm_extract.engine import serial
+from cbm_extract.engine.serial import Tally
+from cbm_extract.ledger import claims, enqueue, overview
+from cbm_extract.ledger.enqueue import EnqueuePlan, Wanted
+from cbm_extract.ledger.states import DEFAULT_LEASE_SECONDS, Scope
+from cbm_extract.ledger.verbs import failure_lines, table
+from cbm_extract.products import catalogue
+from cbm_extract.products.definition import Product
+from cbm_extract.store import products as store
+
+DEFAULT_PRODUCT = "s2"
+
+
+class _Extract(ChangingArguments):
+    dataset: str = positional("Dataset aoi:year, e.g. ie:2024.")
+    products: list[str] | None = Field(
+        default=None,
+        description="Products to extract, by name: presets, those of --product-file, or those "
+        "extracted before; repeatable. Default: all of the file, or else s2.",
+    )
+    product_file: Path | None = Field(
+        default=None, description="YAML that defines products (see `cbm product list`)."
+    )
+    start: date | None = Field(
+        default=None, description="First day of scenes (UTC); default: the dataset's imagery start."
+    )
+    end: date | None = Field(
+        default=None, description="Last day, inclusive; default: the dataset's imagery end."
+    )
+    lease_seconds: float = Field(
+        default=DEFAULT_LEASE_SECONDS,
+        ge=1,
+        le=86_400,
+        description="How long a worker that fell silent keeps its scene from others.",
+    )
+
+    @model_validator(mode="after")
+    def _period(self) -> _Extract:
+        if self.start and self.end and self.start > self.end:
+            raise ValueError("start is after end")
+        return self
+
+
+@dataclass(frozen=True)
+class ExtractPlan:
+    """What an extraction does: products to register, scenes to enqueue, scenes open already."""
+
+    dataset: Dataset
+    products: tuple[Product, ...]
+    unregistered: tuple[Product, ...]
+    enqueue: EnqueuePlan
+    open_scenes: int
+
+    @property
+    def lines(self) -> list[str]:
+        """The plan in words, empty when there is nothing to do."""
+        lines = [f"register product {product.name}" for product in self.unregistered]
+        lines += self.enqueue.lines
+        if self.open_scenes:
+            lines.append(f"go on with {self.open_scenes} scenes that are open")
+        return lines
+
+
+def plan(cursor: Cursor, arguments: _Extract) -> ExtractPlan:
+    """Find what is to be done; changes nothing.
+
+    Raises:
+        CbmError: ``dataset_unknown``, ``product_unknown``, ``products_invalid``, ``no_parcels``,
+            ``period_invalid``.
+
+    """
+    dataset = require_dataset(cursor, arguments.dataset)
+    chosen = _choose(cursor, arguments)
+    ids = {product.name: store.find(cursor, product) for product in chosen}
+    wanted = [Wanted(product.name, product.card, ids[product.name]) for product in chosen]
+    start = arguments.start or dataset.imagery_start
+    end = arguments.end or dataset.imagery_end
+    if start > end:
+        raise CbmError(
+            "period_invalid",
+            f"The period would start {start}, after its end {end}.",
+            f"The imagery of {dataset.name} is from {dataset.imagery_start} to"
+            f" {dataset.imagery_end}; give both start and end to go beyond.",
+        )
+    todo = enqueue.plan(cursor, dataset.id, wanted, start, end)
+    known = tuple(number for number in ids.values() if number is not None)
+    left = claims.backlog(cursor, Scope(dataset.id, known))
+    return ExtractPlan(
+        dataset,
+        tuple(chosen),
+        tuple(product for product in chosen if ids[product.name] is None),
+        todo,
+        left.claimable + left.leased,
+    )
+
+
+def _choose(cursor: Cursor, arguments: _Extract) -> list[Product]:
+    """Return the products named: of the file, of the release, or as last registered."""
+    known = catalogue.presets()
+    if arguments.product_file:
+        mine = catalogue.load(arguments.product_file)
+        known = known | mine
+        default = list(mine)
+    else:
+        default = [DEFAULT_PRODUCT]
+    found = []
+    for name in dict.fromkeys(arguments.products or default):
+        product = known.get(name) or store.newest(cursor, name)
+        if product is None:
+            names = sorted({*known, *store.names(cursor)})
+            raise CbmError(
+                "product_unknown",
+                f"There is no product {name}; known: {', '.join(names)}.",
+                "Name one of these, or define it in a file (--product-file).",
+            )
+        found.append(product)
+    return found
+
+
+def apply(
+    connection: Connection, context: Context, todo: ExtractPlan, lease_seconds: float
+) -> tuple[int, Tally, Scope]:
+    """Do what the plan says; return how many items were enqueued, what was done, and the scope."""
+    with db.transaction(connection) as cursor:
+        ids = {product.name: store.register(cursor, product) for product in todo.products}
+        enqueued = enqueue.apply(cursor, todo.enqueue, ids)
+    scope = Scope(todo.dataset.id, tuple(ids.values()))
+    return enqueued, serial.run(context.settings, scope, lease_seconds), scope
+
+
+def _extract(arguments: _Extract, context: Context) -> Answer:
+    with db.session(context.settings) as connection:
+        with db.transaction(connection) as cursor:
+            todo = plan(cursor, arguments)
+        if arguments.check:
+            text = "" if todo.lines else "Nothing to do."
+            return Answer(changed=bool(todo.lines), plan=todo.lines, text=text)
+        enqueued, tally, scope = apply(connection, context, todo, arguments.lease_seconds)
+        with db.transaction(connection) as cursor:
+            counts = overview.counts(cursor, scope)
+            failed = overview.failures(cursor, scope, active_only=True)
+    result = _result(todo, enqueued, tally, counts)
+    if failed:
+        raise CbmError(
+            "extraction_incomplete",
+            f"{len(failed)} of {sum(map(_total, counts.values()))} items of {todo.dataset.name}"
+            f" failed: {'; '.join(failure_lines(failed))}",
+            f"Repair the cause, `cbm ledger retry {todo.dataset.name}`, then extract again;"
+            " all other items are done.",
+            failed=[failure.as_json() for failure in failed],
+            result=result,
+        )
+    changed = bool(enqueued or tally.items.get("done"))
+    return Answer(
+        changed=changed,
+        plan=todo.lines if changed else [],
+        result=result,
+        text="\n".join(
+            [*_summary(todo, tally, result), table(counts)] if counts else ["No scenes."]
+        ),
+    )
+
+
+def _result(
+    todo: ExtractPlan,
+    enqueued: int,
+    tally: Tally,
+    counts: dict[tuple[str, str], dict[str, int]],
+) -> dict[str, Any]:
+    """Count scenes, enqueued items and rows of this run, and items by state after it."""
+    states: dict[str, int] = {}
+    for row in counts.values():
+        for state, number in row.items():
+            states[state] = states.get(state, 0) + number
+    return {
+        "dataset": todo.dataset.name,
+        "products": [product.name for product in todo.products],
+        "enqueued": enqueued,
+        "scenes": tally.scenes,
+        "rows": tally.rows,
+        "done": states.get("done", 0),
+        "failed": states.get("failed", 0),
+        "open": states.get("pending", 0) + states.get("running", 0),
+        "held": states.get("held", 0),
+    }
+
+
+def _total(states: dict[str, int]) -> int:
+    return sum(states.values())
+
+
+def _summary(todo: ExtractPlan, tally: Tally, result: dict[str, Any]) -> list[str]:
+    if not tally.scenes:
+        lines = ["Nothing to do: everything is extracted."]
+    else:
+        lines = [f"{tally.scenes} scenes of {todo.dataset.name} done, {tally.rows} rows written."]
+    if result["held"]:
+        lines.append(
+            f"{result['held']} items wait: their scenes are held (`cbm scenes list --state held`)."
+        )
+    return lines
+
+
+EXTRACT = Verb("Reduce scenes to statistics of parcels.", _Extract, _extract)

@@ -1,0 +1,35 @@
+"""The facts of a catalogued scene that its extraction needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cbm_core.db import Cursor, one_row
+from cbm_extract.scene import BandAsset
+
+
+@dataclass(frozen=True)
+class SceneRow:
+    """A scene in the database; times are UTC."""
+
+    id: int
+    reference: str
+    part: str
+    obstime: datetime
+    assets: dict[str, BandAsset]
+
+    @property
+    def name(self) -> str:
+        """The scene as people call it."""
+        return " ".join(part for part in (self.reference, self.part) if part)
+
+
+def scene(cursor: Cursor, scene_id: int) -> SceneRow:
+    """Return a scene by its id."""
+    cursor.execute(
+        "SELECT id, reference, part, obstime, assets FROM cbm.scene WHERE id = %s", (scene_id,)
+    )
+    number, reference, part, obstime, assets = one_row(cursor)
+    bands = {band: BandAsset.from_json(document) for band, document in assets.items()}
+    return SceneRow(number, reference, part, obstime, bands)
