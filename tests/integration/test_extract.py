@@ -126,7 +126,8 @@ class TestCourse:
         (row,) = sql(
             world.settings,
             """SELECT scope, parcel_set_from, parcel_set_to, plans, assets, rows,
-                      p.hash = product_hash, encode(pl.content_hash, 'hex'), started_at < finished_at
+                      p.hash = product_hash, encode(pl.content_hash, 'hex'),
+                      started_at < finished_at
                FROM cbm.run r JOIN cbm.product p ON p.id = product_id, cbm.plan pl""",
         )
         scope, start, end, plans, assets, rows, same, content, ordered = row
