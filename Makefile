@@ -20,6 +20,10 @@ help: ## Show what there is to make
 demo: ## Deploy on this machine, import, extract and show a result
 	@tools/demo $(if $(DATA),"$(DATA)")
 
+.PHONY: demo-remove
+demo-remove: ## Take away what the demo put on this machine, its data included
+	@tools/demo-remove
+
 .PHONY: test
 test: lint unit integration e2e ## Everything that runs on this machine: lint, unit, integration, end to end
 
