@@ -38,14 +38,14 @@ lint: .venv/done ## Style, types, import rules, Ansible and YAML
 
 .PHONY: unit
 unit: .venv/done ## Tests that need nothing but Python
-	$(PYTEST) -q tests/unit
+	$(PYTEST) -q -n 2 tests/unit
 
 .PHONY: integration
 integration: .venv/done packages ## Tests on a real PostgreSQL with PostGIS
-	$(PYTEST) -q tests/integration
+	$(PYTEST) -q -n 2 tests/integration
 
 .PHONY: e2e
-e2e: .venv/done .venv-controller/done packages ## The whole job through command line and playbooks
+e2e: .venv/done packages ## The whole job through command line and playbooks
 	$(PYTEST) -q tests/e2e
 
 .PHONY: wheel
