@@ -111,8 +111,7 @@ def test_every_statistic_of_every_chip_equals_numpy(cbm, db, data_dir, tmp_path)
         for layer, mask in masks.items():
             compared += _compare(found.pop((layer, scene), None), data, nodata, names, mask == 1)
     assert found == {}
-    print(compared)
-    assert compared > 150
+    assert compared == 230
     _check_season(db, parcels)
 
 
