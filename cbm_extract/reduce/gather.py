@@ -189,7 +189,7 @@ class Gather:
         flat = np.ascontiguousarray(strip).reshape(-1)
         nesting = self._nesting.factor, self._nesting.row_offset, self._nesting.col_offset
         source = _Source(flat, self._placement.width, row0, *nesting, self._invalid)
-        end = int(np.searchsorted(schedule.last_row, ready))
+        end = int(np.searchsorted(schedule.last_row, np.int32(ready)))
         for a, b in self._batches(self._handed_on, end):
             size = int(schedule.pixels_before[b] - schedule.pixels_before[a])
             if size > len(self._buffer):
@@ -200,7 +200,7 @@ class Gather:
             for consumer in self._consumers:
                 consumer.take(batch)
         self._handed_on = max(end, self._handed_on)
-        opened = int(np.searchsorted(schedule.first_row, ready))
+        opened = int(np.searchsorted(schedule.first_row, np.int32(ready)))
         self._hold(source, schedule.opening[self._opened : opened], ready)
         self._opened = max(opened, self._opened)
 

@@ -29,6 +29,11 @@ HISTOGRAM_RANGE = 16_384
 NARROW_LIMIT = 65_535
 BLOCK = 32
 SORT_BELOW = 12
+# Sums that fit in 32 bits go twice as many at a time: so many values of 16 bits, or of squares of
+# differences below the range.
+SUM_BLOCK = 2**15
+SQUARE_RANGE = 2**11
+SQUARE_BLOCK = 2**9
 FLOAT_BINS = 512
 
 
@@ -48,18 +53,21 @@ class Statistics:
         self._bins = np.zeros(HISTOGRAM_RANGE + 2 * BLOCK, dtype=np.uint32)
         self._narrow = np.zeros(len(self._bins), dtype=np.uint16)
         self._scratch: NDArray[Any] = np.empty(0)
+        self._invalid: NDArray[Any] | None = None
 
     def take(self, batch: Batch) -> None:
         """Reduce the next parcels."""
         dtype = batch.values.dtype
-        if len(self._scratch) < len(batch.values) or self._scratch.dtype != dtype:
+        if self._invalid is None:
+            self._invalid = invalid_values(self._nodata, dtype)
+        if len(self._scratch) < len(batch.values):
             self._scratch = np.empty(len(batch.values), dtype=dtype)
         reduce = _reduce_integers if dtype.kind in "iu" else _reduce_floats
         reduce(
             batch.values,
             self._schedule.pixels_before[batch.begin : batch.end + 1],
             self._schedule.order[batch.begin : batch.end],
-            invalid_values(self._nodata, dtype),
+            self._invalid,
             self._bins,
             self._narrow,
             self._scratch,
@@ -113,7 +121,7 @@ def _reduce_integers(values, before, order, invalid, bins, narrow, scratch, resu
         if n == 0:
             continue
         centre = np.int64(np.round(total / n))
-        squares = _squares(mine, centre)
+        squares = _squares(mine, centre, high - low)
         rest = np.float64(total - n * centre)
         out = result[order[p]]
         out[0] = n
@@ -170,19 +178,34 @@ def _reduce_floats(values, before, order, invalid, bins, narrow, scratch, result
 def _span(values):
     low = high = values[0]
     total = np.int64(0)
-    for value in values:
-        low = min(low, value)
-        high = max(high, value)
-        total += value
+    count = np.uint64(len(values))
+    for begin in range(np.uint64(0), count, np.uint64(SUM_BLOCK)):
+        part = np.int32(0)
+        for i in range(begin, min(begin + np.uint64(SUM_BLOCK), count)):
+            value = values[i]
+            low = min(low, value)
+            high = max(high, value)
+            part = np.int32(part + np.int32(value))
+        total += np.int64(part)
     return np.int64(low), np.int64(high), total
 
 
 @inlined
-def _squares(values, centre):
+def _squares(values, centre, spread):
+    """Sum the squared distances from ``centre``, of which none exceeds ``spread``."""
     total = np.int64(0)
-    for value in values:
-        off = np.int64(value) - centre
-        total += off * off
+    if spread >= SQUARE_RANGE:
+        for value in values:
+            off = np.int64(value) - centre
+            total += off * off
+        return total
+    count = np.uint64(len(values))
+    for begin in range(np.uint64(0), count, np.uint64(SQUARE_BLOCK)):
+        part = np.int32(0)
+        for i in range(begin, min(begin + np.uint64(SQUARE_BLOCK), count)):
+            off = np.int32(np.int32(values[i]) - np.int32(centre))
+            part = np.int32(part + np.int32(off * off))
+        total += np.int64(part)
     return total
 
 
