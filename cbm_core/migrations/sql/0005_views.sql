@@ -20,7 +20,7 @@ COMMENT ON FUNCTION class_histogram IS 'signature.class_counts as {"class": pixe
 
 CREATE VIEW signature_all WITH (security_invoker = true) AS
 SELECT
-  d.aoi, d.year, p.layer, p.pid, p.crop_code, p.crop_name,
+  d.aoi, d.year, p.layer, p.pid, p.crop_code, p.crop_name, p.valid_from, p.valid_to,
   s.obstime, sc.reference, sc.part, sc.tile, sc.platform, sc.state AS scene_state,
   pr.name AS product, pr.revision, b.band,
   coalesce(cbm.stat(s.stats, b.position::integer, 1), 0)::integer AS count,
@@ -40,18 +40,17 @@ JOIN cbm.parcel p ON p.geometry_id = s.geometry_id AND p.dataset_id = s.dataset_
 JOIN cbm.scene sc ON sc.id = s.scene_id
 JOIN cbm.product pr ON pr.id = s.product_id
 CROSS JOIN LATERAL unnest(pr.variables) WITH ORDINALITY AS b (band, position);
-COMMENT ON VIEW signature_all IS 'Every stored row of the parcels as known now, superseded scenes and overlapping tiles included.';
+COMMENT ON VIEW signature_all IS 'Every stored row of the parcels as known now, superseded scenes and overlapping tiles included. A geometry that a parcel has in several periods (valid_from to valid_to, exclusive) stands once for each.';
 
 -- The anti-join asks, per row, for a better row of the same parcel and datatake; written so that
--- conditions on parcel and obstime reach the partitions.
+-- conditions on parcel and obstime reach the partitions. Days are UTC, whatever the reader's zone.
 CREATE VIEW signature_long WITH (security_invoker = true) AS
 SELECT a.*
 FROM cbm.signature_all a
 JOIN cbm.scene sc ON sc.id = a.scene_id
-JOIN cbm.parcel p ON p.dataset_id = a.dataset_id AND p.layer = a.layer AND p.pid = a.pid
-  AND p.geometry_id = a.geometry_id AND p.known_to = 'infinity'
 WHERE sc.state = 'active'
-  AND a.obstime >= p.valid_from AND a.obstime < p.valid_to
+  AND a.obstime >= a.valid_from::timestamp AT TIME ZONE 'UTC'
+  AND a.obstime < a.valid_to::timestamp AT TIME ZONE 'UTC'
   AND NOT EXISTS (
     SELECT FROM cbm.signature o
     JOIN cbm.scene os ON os.id = o.scene_id
@@ -88,7 +87,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, cbm, public, pg_temp AS $$
   JOIN cbm.parcel_geometry g ON g.id = p.geometry_id
   JOIN cbm.work_item w ON w.dataset_id = d.id
   JOIN cbm.scene sc ON sc.id = w.scene_id AND sc.footprint && g.geom
-    AND sc.obstime >= p.valid_from AND sc.obstime < p.valid_to
+    AND sc.obstime >= p.valid_from::timestamp AT TIME ZONE 'UTC'
+    AND sc.obstime < p.valid_to::timestamp AT TIME ZONE 'UTC'
   JOIN cbm.product pr ON pr.id = w.product_id
   LEFT JOIN cbm.signature s ON s.dataset_id = d.id AND s.geometry_id = g.id AND s.scene_id = sc.id
     AND s.product_id = pr.id AND s.obstime = sc.obstime

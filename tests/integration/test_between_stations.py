@@ -1,0 +1,124 @@
+"""What one station leaves for the next: histories of parcels and scenes, as an operator makes them.
+
+Parcels and scenes are files, imported and catalogued by the commands themselves.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+import yaml
+
+from cbm_core.settings import Settings
+from cbm_core.verbs import Answer, Context
+from cbm_extract.catalogue.verbs import ADD
+from cbm_extract.engine.verbs import EXTRACT
+from cbm_extract.parcels.verbs import IMPORT
+from tests.extraction import LEFT, TOP, texture
+from tests.factories import add_dataset, sql, write_raster
+
+pytestmark = pytest.mark.postgis
+
+FIELD = shapely.box(LEFT + 100, TOP - 200, LEFT + 200, TOP - 100)
+NEIGHBOUR = shapely.box(LEFT + 300, TOP - 200, LEFT + 400, TOP - 100)
+B04 = {"name": "p", "card": "s2", "bands": ["B04"]}
+PATTERN = (
+    r"(?P<reference>(?P<platform>S2\w)_(?P<datatake>\d{8}T\d{6})_(?P<baseline>N\d{4})"
+    r"_(?P<tile>T\w{5}))\.tif"
+)
+
+
+@dataclass
+class Farm:
+    """A dataset in a database, with a file of parcels and a folder of scenes."""
+
+    settings: Settings
+    folder: Path
+
+    def run(self, verb, **arguments) -> Answer:
+        return verb.run(verb.arguments.model_validate(arguments), Context(self.settings))
+
+    def parcels(self, parcels: dict, **arguments) -> Answer:
+        """Import id -> (geometry, crop code)."""
+        file = self.folder / "parcels.gpkg"
+        file.unlink(missing_ok=True)
+        shapes, crops = zip(*parcels.values(), strict=True)
+        pyogrio.raw.write(
+            file,
+            shapely.to_wkb(np.array(shapes)),
+            [np.array(list(parcels)), np.array(crops, dtype=object)],
+            ["pid", "crop"],
+            geometry_type="Polygon",
+            crs="EPSG:32632",
+        )
+        given = {"id": "column:pid", "crop_code": "crop", **arguments}
+        return self.run(IMPORT, dataset="tt:2024", source=file, **given)
+
+    def scene(self, day: str, baseline: str = "N0500", tile: str = "T32UPU", **given) -> str:
+        name = f"S2A_{day}T103000_{baseline}_{tile}"
+        data = given.pop("data", None)
+        data = texture(seed=int(day) % 97) if data is None else data
+        given = {"left": LEFT, "top": TOP, **given}
+        (self.folder / "scenes").mkdir(exist_ok=True)
+        write_raster(self.folder / "scenes" / f"{name}.tif", data, **given)
+        return name
+
+    def catalogue(self, check: bool = False, **band) -> Answer:
+        described = {
+            "card": "s2",
+            "files": "*.tif",
+            "pattern": PATTERN,
+            "single_datastrip": True,
+            "bands": {"B04": {"index": 1, "nodata": 0, **band}},
+        }
+        folder = self.folder / "scenes"
+        (folder / "scenes.yml").write_text(yaml.safe_dump(described))
+        return self.run(ADD, source=str(folder), check=check)
+
+    def extract(self, **arguments) -> Answer:
+        file = self.folder / "products.yml"
+        file.write_text(yaml.safe_dump({"products": [B04 | arguments.pop("product", {})]}))
+        return self.run(EXTRACT, dataset="tt:2024", product_file=file, **arguments)
+
+    def sql(self, statement: str, *values) -> list[tuple]:
+        return sql(self.settings, statement, *values)
+
+
+@pytest.fixture
+def farm(db, tmp_path) -> Farm:
+    add_dataset(db)
+    return Farm(db, tmp_path)
+
+
+class TestParcelsInTime:
+    def test_a_crop_that_changes_in_the_season_shows_each_date_once(self, farm):
+        for day in ("20240501", "20240801"):
+            farm.scene(day)
+        farm.catalogue()
+        farm.parcels({"a": (FIELD, "wheat")})
+        farm.extract()
+        farm.parcels({"a": (FIELD, "mustard")}, valid_from=date(2024, 7, 1))
+        assert not farm.extract(check=True).changed
+        assert farm.sql(
+            "SELECT obstime::date::text, crop_code FROM cbm.signature_long ORDER BY 1, 2"
+        ) == [("2024-05-01", "wheat"), ("2024-08-01", "mustard")]
+        assert farm.sql(
+            "SELECT obstime::date::text, code FROM cbm.parcel_coverage('tt', 2024, '', 'a')"
+        ) == [("2024-05-01", "ok"), ("2024-08-01", "ok")]
+
+    @pytest.mark.parametrize("zone", ["UTC", "Pacific/Auckland", "America/Los_Angeles"])
+    def test_the_day_of_a_change_is_a_day_of_utc(self, farm, zone):
+        farm.scene("20240630")
+        farm.catalogue()
+        # Just before midnight, UTC.
+        farm.sql("UPDATE cbm.scene SET obstime = '2024-06-30 23:30Z'")
+        farm.parcels({"a": (FIELD, "wheat")})
+        farm.parcels({"a": (FIELD, "mustard")}, valid_from=date(2024, 7, 1))
+        farm.extract()
+        asked = f"SET TIME ZONE '{zone}'; SELECT "
+        assert farm.sql(asked + "crop_code FROM cbm.signature_long") == [("wheat",)]
+        assert farm.sql(asked + "code FROM cbm.parcel_coverage('tt', 2024, '', 'a')") == [("ok",)]
