@@ -52,7 +52,7 @@ class Statistics:
         self.result[:, 0] = 0.0
         self._bins = np.zeros(HISTOGRAM_RANGE + 2 * BLOCK, dtype=np.uint32)
         self._narrow = np.zeros(len(self._bins), dtype=np.uint16)
-        self._scratch: NDArray[Any] = np.empty(0)
+        self._scratch: NDArray[Any] | None = None
         self._invalid: NDArray[Any] | None = None
 
     def take(self, batch: Batch) -> None:
@@ -60,7 +60,7 @@ class Statistics:
         dtype = batch.values.dtype
         if self._invalid is None:
             self._invalid = invalid_values(self._nodata, dtype)
-        if len(self._scratch) < len(batch.values):
+        if self._scratch is None or len(self._scratch) < len(batch.values):
             self._scratch = np.empty(len(batch.values), dtype=dtype)
         reduce = _reduce_integers if dtype.kind in "iu" else _reduce_floats
         reduce(
