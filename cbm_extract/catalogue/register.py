@@ -11,8 +11,9 @@ from cbm_extract.catalogue import identity
 from cbm_extract.catalogue.identity import Acquisition
 from cbm_extract.scene import Scene
 
-ACTIVE, SUPERSEDED = "active", "superseded"
+ACTIVE, SUPERSEDED, HELD = "active", "superseded", "held"
 # Scenes that a person or a check has set aside take no part: they neither supersede nor change.
+# A held one whose files or offsets are described anew is on trial again.
 _COMPETING = {ACTIVE, SUPERSEDED}
 # What names a scene, and where it was found; the latter alone is no change.
 _NOT_COMPARED = {"reference", "card", "part", "source", "obstime"}
@@ -89,6 +90,13 @@ class RegisterPlan:
     warnings: list[str] = field(default_factory=list)
 
     @property
+    def revalued(self) -> list[Update]:
+        """The updates after which the same files say other numbers, or bands come or go."""
+        return [
+            update for update in self.updates if _values(update.before) != _values(update.after)
+        ]
+
+    @property
     def changes(self) -> bool:
         """Tell whether anything is to be done."""
         return bool(self.inserts or self.updates or self.states)
@@ -119,6 +127,14 @@ class RegisterPlan:
             row = rows.setdefault(key_of(scene), [])
             row += [f"{name}={_shown(getattr(scene, name))}" for name in update.changed]
         return "".join(f"{key}: {', '.join(rows[key])}\n" for key in sorted(rows))
+
+
+def _values(scene: Scene) -> dict[str, tuple[Any, ...]]:
+    """Return what of the assets decides about numbers, wherever the files lie."""
+    return {
+        band: (asset.index, asset.scale, asset.offset, asset.nodata)
+        for band, asset in scene.assets.items()
+    }
 
 
 def _shown(value: Any) -> str:
@@ -192,10 +208,15 @@ def _comparable(value: Any) -> Any:
 def _decide(result: RegisterPlan, catalogued: dict[Key, Known], standing: dict[Key, Scene]) -> None:
     """Fill in the changes of standing, acquisition by acquisition."""
     names = {entry.id: key for key, entry in catalogued.items()}
+    corrected = {update.id for update in result.updates if "assets" in update.changed}
     groups: dict[Acquisition, list[Key]] = {}
     for key, scene in standing.items():
         entry = catalogued.get(key)
-        if entry is None or entry.state in _COMPETING:
+        if (
+            entry is None
+            or entry.state in _COMPETING
+            or (entry.state == HELD and entry.id in corrected)
+        ):
             groups.setdefault(identity.acquisition(scene), []).append(key)
     several = []
     for acquisition, keys in sorted(groups.items()):

@@ -81,8 +81,14 @@ def _add(arguments: _Add, context: Context) -> Answer:
             if not arguments.check:
                 store.lock(cursor)
             plan = register.plan(store.concerned(cursor, reading.scenes), reading.scenes)
+            stale = store.extracted(cursor, [update.id for update in plan.revalued])
             if not arguments.check:
                 store.apply(cursor, plan)
+    if stale:
+        plan.warnings.append(
+            f"{len(stale)} scenes with other bands, scales, offsets or no-data values than before"
+            f" are extracted already, such as {stale[0]}: their stored statistics stay as they are"
+        )
     result = _result(source, reading, plan)
     return Answer(
         changed=plan.changes,

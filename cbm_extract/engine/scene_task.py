@@ -21,7 +21,7 @@ from cbm_extract.ledger import claims
 from cbm_extract.ledger.heartbeat import Heartbeat
 from cbm_extract.ledger.states import Claim
 from cbm_extract.read.fingerprint import fingerprint
-from cbm_extract.store import products, runs, signatures, work
+from cbm_extract.store import products, runs, scenes, signatures, work
 from cbm_extract.store.runs import Run
 from cbm_extract.store.signatures import Slice
 from cbm_extract.store.work import SceneRow
@@ -180,9 +180,12 @@ class _SceneTask:
             self._outcome.items["lost"] += 1
 
     def _hold(self, error: CbmError) -> None:
+        """Set the scene aside; an older product that it had superseded serves again."""
         try:
             with db.transaction(self._connection) as cursor:
+                scenes.lock(cursor)
                 claims.hold(cursor, self._claim, error)
+                scenes.settle(cursor, self._claim.scene_id)
             state = "held"
         except CbmError:
             state = "lost"

@@ -10,7 +10,7 @@ from psycopg2 import sql
 from psycopg2.extras import Json, execute_values
 
 from cbm_core.db import Cursor
-from cbm_extract.catalogue import identity
+from cbm_extract.catalogue import identity, register
 from cbm_extract.catalogue.register import Key, Known, RegisterPlan, StateChange, key_of
 from cbm_extract.scene import BandAsset, Extent, Scene
 
@@ -27,6 +27,7 @@ _SELECT = sql.SQL(
 _BY_NAME = sql.SQL(
     "WHERE (card, reference, part) IN (SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]))"
 )
+_BY_ID = sql.SQL("WHERE id = ANY(%s)")
 _BY_ACQUISITION = sql.SQL(
     "WHERE (card, platform, datatake_start, tile, part) IN (SELECT * FROM"
     " unnest(%s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::text[]))"
@@ -111,6 +112,26 @@ def apply(cursor: Cursor, plan: RegisterPlan) -> None:
     for update in plan.updates:
         cursor.execute(_UPDATE, (*_values(update.after), update.id))
     _set_states(cursor, plan.states, ids)
+
+
+def settle(cursor: Cursor, scene_id: int) -> None:
+    """Decide anew which products of a scene's acquisition are in use, as it was set aside.
+
+    What it had superseded may come back. The caller has locked the catalogue.
+    """
+    aside = [entry.scene for entry in _load(cursor, _BY_ID, [(scene_id,)], width=1)]
+    apply(cursor, register.plan(concerned(cursor, aside), []))
+
+
+def extracted(cursor: Cursor, scene_ids: Sequence[int]) -> list[str]:
+    """Return the references of those scenes of which statistics are stored."""
+    cursor.execute(
+        """SELECT reference FROM cbm.scene s WHERE id = ANY(%s) AND EXISTS (
+             SELECT FROM cbm.work_item w WHERE w.scene_id = s.id AND w.parcel_set_id > 0)
+           ORDER BY obstime, reference, part""",
+        (list(scene_ids),),
+    )
+    return [row[0] for row in cursor.fetchall()]
 
 
 def _set_states(cursor: Cursor, changes: Iterable[StateChange], ids: dict[Key, int]) -> None:

@@ -122,3 +122,74 @@ class TestParcelsInTime:
         asked = f"SET TIME ZONE '{zone}'; SELECT "
         assert farm.sql(asked + "crop_code FROM cbm.signature_long") == [("wheat",)]
         assert farm.sql(asked + "code FROM cbm.parcel_coverage('tt', 2024, '', 'a')") == [("ok",)]
+
+
+class TestScenesInTime:
+    def shown(self, farm):
+        return farm.sql("SELECT reference, mean::float FROM cbm.signature_long ORDER BY 1")
+
+    def states(self, farm):
+        return dict(farm.sql("SELECT reference, state FROM cbm.scene"))
+
+    def test_a_newer_product_after_the_extraction(self, farm):
+        old = farm.scene("20240501", "N0400", data=texture(seed=1))
+        farm.catalogue()
+        farm.parcels({"a": (FIELD, "wheat")})
+        farm.extract()
+        new = farm.scene("20240501", "N0510", data=texture(seed=2))
+        farm.catalogue()
+        assert self.shown(farm) == []
+        assert farm.extract().result["rows"] == 1
+        assert [name for name, _ in self.shown(farm)] == [new]
+        assert farm.sql("SELECT count(*) FROM cbm.signature_all") == [(2,)]
+        assert self.states(farm) == {old: "superseded", new: "active"}
+        assert not farm.extract().changed
+
+    def test_a_held_scene_is_released_by_cataloguing_it_aright(self, farm):
+        name = farm.scene("20240501", data=texture(low=200, high=1300))
+        farm.catalogue(offset=-1000)
+        farm.parcels({"a": (FIELD, "wheat")})
+        assert farm.extract().result["held"] == 1
+        # Nothing is said anew: it stays held.
+        assert not farm.catalogue(offset=-1000).changed
+        assert self.states(farm) == {name: "held"}
+        checked = farm.catalogue(offset=0, check=True)
+        done = farm.catalogue(offset=0)
+        assert done.plan == checked.plan == [f"change s2 {name}: assets", f"use s2 {name} again"]
+        assert (checked.before, checked.after) == (done.before, done.after)
+        assert farm.sql("SELECT state, state_reason FROM cbm.scene") == [("active", None)]
+        assert farm.extract().result["done"] == 1
+        assert len(self.shown(farm)) == 1
+        assert not farm.catalogue(offset=0).changed
+
+    def test_what_a_held_scene_had_superseded_serves_again(self, farm):
+        old = farm.scene("20240501", "N0400", data=texture(low=1100, high=4000))
+        farm.catalogue(offset=-1000)
+        farm.parcels({"a": (FIELD, "wheat")})
+        farm.extract()
+        before = self.shown(farm)
+        new = farm.scene("20240501", "N0510", data=texture(low=100, high=1100))
+        assert farm.catalogue(offset=-1000).result["superseded"] == 1
+        assert farm.extract().result["held"] == 1
+        assert self.states(farm) == {old: "active", new: "held"}
+        assert self.shown(farm) == before != []
+        assert not farm.catalogue(offset=-1000).changed
+
+    def test_other_numbers_of_extracted_scenes_are_pointed_out(self, farm):
+        name = farm.scene("20240501", data=texture(low=1100, high=4000))
+        farm.catalogue(offset=-1000)
+        farm.parcels({"a": (FIELD, "wheat")})
+        farm.extract()
+        before = self.shown(farm)
+        warned = [farm.catalogue(offset=0, check=check).result["warnings"] for check in (1, 0)]
+        assert warned[0] == warned[1]
+        assert name in warned[0][0]
+        assert "stay as they are" in warned[0][0]
+        # Evidence is not overwritten; the run tells which offset was used.
+        assert not farm.extract().changed
+        assert self.shown(farm) == before
+        assert farm.sql("SELECT (assets #>> '{B04,offset}')::float FROM cbm.run") == [(-1000.0,)]
+        # Files that only moved say nothing new.
+        moved = (farm.folder / "scenes").rename(farm.folder / "moved")
+        again = farm.run(ADD, source=str(moved))
+        assert (again.result["changed"], again.result["warnings"]) == (1, [])
