@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, date
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,12 @@ class Outcome:
     """What became of a scene: items by their new state, and rows written.
 
     Besides the ledger's states there are ``held`` (the scene was found unfit) and ``lost`` (to
-    another worker).
+    another worker). ``partitions`` are (dataset id, first day of the month, UTC) written to.
     """
 
     items: Counter[str] = field(default_factory=Counter)
     rows: int = 0
+    partitions: set[tuple[int, date]] = field(default_factory=set)
 
 
 def run(settings: Settings, connection: Connection, claim: Claim) -> Outcome:
@@ -131,6 +133,9 @@ class _SceneTask:
         else:
             self._outcome.items["done"] += 1
             self._outcome.rows += len(rows)
+            if len(rows):
+                month = scene.obstime.astimezone(UTC).date().replace(day=1)
+                self._outcome.partitions.add((item.dataset_id, month))
 
     def _slice(self, scene: SceneRow, job: Job, found: JobResult) -> Slice:
         return Slice(

@@ -7,6 +7,7 @@ import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import date
 
 from cbm_core import db
 from cbm_core.db import Connection
@@ -18,6 +19,7 @@ from cbm_extract.engine.scene_task import Outcome
 from cbm_extract.ledger import claims
 from cbm_extract.ledger.claims import Backlog
 from cbm_extract.ledger.states import Claim, Scope
+from cbm_extract.store import signatures
 
 # How often to look whether another worker's scene is done, or its lease has run out.
 _POLL_SECONDS = 0.5
@@ -25,16 +27,21 @@ _POLL_SECONDS = 0.5
 
 @dataclass
 class Tally:
-    """What a worker has done: scenes, items by what became of them, rows written."""
+    """What a worker has done: scenes, items by what became of them, rows written.
+
+    ``partitions`` are the (dataset id, first day of a month) that the rows went to.
+    """
 
     scenes: int = 0
     items: dict[str, int] = field(default_factory=dict)
     rows: int = 0
+    partitions: set[tuple[int, date]] = field(default_factory=set)
 
     def add(self, outcome: Outcome) -> None:
         """Count a scene."""
         self.scenes += 1
         self.rows += outcome.rows
+        self.partitions |= outcome.partitions
         for state, number in outcome.items.items():
             self.items[state] = self.items.get(state, 0) + number
 
@@ -67,7 +74,10 @@ def run(settings: Settings, scope: Scope, lease_seconds: float) -> Tally:
                     tally.add(_do(settings, connection, claim))
                     progress.advance()
                 elif not _wait(connection, scope, progress):
-                    return tally
+                    break
+        for dataset_id, month in sorted(tally.partitions):
+            signatures.analyze_partition(connection, dataset_id, month)
+    return tally
 
 
 def _do(settings: Settings, connection: Connection, claim: Claim) -> Outcome:

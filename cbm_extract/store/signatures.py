@@ -12,7 +12,7 @@ import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,19 @@ def ensure_partition(connection: Connection, dataset_id: int, obstime: datetime)
             (dataset_id, obstime.astimezone(UTC).date()),
         )
         return str(one_row(cursor)[0])
+
+
+def analyze_partition(connection: Connection, dataset_id: int, month: date) -> None:
+    """Gather the planner's statistics of a partition; a purged one is passed over.
+
+    Without them queries of the views are slow until the server's own autovacuum comes by.
+    """
+    with transaction(connection) as cursor:
+        # Waiting for another worker that does the same is no stall.
+        cursor.execute("SET LOCAL statement_timeout = 0")
+        cursor.execute(
+            "SELECT cbm.analyze_signature_partition(%s::smallint, %s::date)", (dataset_id, month)
+        )
 
 
 def insert(cursor: Cursor, leaf: str, rows: Slice) -> bytes:

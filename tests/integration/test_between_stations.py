@@ -13,6 +13,7 @@ import pytest
 import shapely
 import yaml
 
+from cbm_core.datasets.verbs import PURGE
 from cbm_core.settings import Settings
 from cbm_core.verbs import Answer, Context
 from cbm_extract.catalogue.verbs import ADD
@@ -193,3 +194,20 @@ class TestScenesInTime:
         moved = (farm.folder / "scenes").rename(farm.folder / "moved")
         again = farm.run(ADD, source=str(moved))
         assert (again.result["changed"], again.result["warnings"]) == (1, [])
+
+
+def test_the_planner_knows_what_was_stored(farm):
+    for day in ("20240501", "20240601"):
+        farm.scene(day)
+    farm.catalogue()
+    farm.parcels({"a": (FIELD, "wheat"), "b": (NEIGHBOUR, "maize")})
+    farm.extract(start=date(2024, 6, 1))
+    known = """SELECT relname, reltuples::integer FROM pg_class
+               WHERE relispartition AND relkind = 'r' ORDER BY 1"""
+    assert farm.sql(known) == [("signature_d1_202406", 2)]
+    farm.parcels({"a": (FIELD, "wheat"), "b": (FIELD.buffer(5), "maize")})
+    farm.extract()
+    assert farm.sql(known) == [("signature_d1_202405", 2), ("signature_d1_202406", 3)]
+    farm.run(PURGE, aoi="tt", year=2024, confirm="tt:2024")
+    farm.sql("SELECT cbm.analyze_signature_partition(1::smallint, '2024-06-01')")
+    assert farm.sql(known) == []
