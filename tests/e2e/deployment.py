@@ -25,7 +25,9 @@ import psycopg2
 import pytest
 
 REPO = Path(__file__).parents[2]
-CLUSTER = "cbm_e2e"
+PREFIX = "cbm_e2e_"
+# Sessions side by side do not share one.
+CLUSTER = f"{PREFIX}{os.getpid()}"
 _LEFT_OUT = shutil.ignore_patterns(
     ".*", "__pycache__", "*.egg-info", "dist", "build", "demo-output", "tests", "notebooks"
 )
@@ -146,7 +148,7 @@ def deployed() -> Iterator[Deployment]:
     # A short path: it holds a socket, and those may have no more than 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="cbm-e2e-", dir="/tmp"))
     folder.chmod(0o755)
-    _remove_cluster()
+    _remove_clusters()
     deployment = Deployment(folder)
     try:
         yield deployment
@@ -154,7 +156,7 @@ def deployed() -> Iterator[Deployment]:
         if (deployment.root / "supervisor/run/supervisor.sock").exists():
             deployment.supervisor("shutdown")
             _wait_until_down()
-        _remove_cluster()
+        _remove_clusters()
         shutil.rmtree(folder)
 
 
@@ -165,10 +167,12 @@ def _wait_until_down() -> None:
         time.sleep(0.2)
 
 
-def _remove_cluster() -> None:
-    """Also one that a killed test session left."""
+def _remove_clusters() -> None:
+    """Remove the session's own, and what killed sessions left."""
     for version, name, *_ in clusters():
-        if name != CLUSTER:
+        session = name.removeprefix(PREFIX)
+        others = name != CLUSTER and (not session.isdigit() or Path("/proc", session).exists())
+        if others or not name.startswith(PREFIX):
             continue
         unit = f"postgresql@{version}-{name}.service"
         if Path("/run/systemd/system").exists():

@@ -13,6 +13,7 @@ import pytest
 import rasterio
 from rasterio.features import rasterize
 
+from tests.e2e import site_story
 from tests.e2e.deployment import Deployment, Run
 from tests.extraction import statistics
 
@@ -74,11 +75,14 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(
-    deployment: Deployment, data_dir: Path, tmp_path_factory: pytest.TempPathFactory
+    site: site_story.Story,
+    deployment: Deployment,
+    data_dir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Story:
+    assert site.first.code == 0
     given = {"cbm_datasets": described(data_dir, tmp_path_factory.mktemp("swiss"))}
     told = Story({}, {}, {}, {}, {}, {})
-    deployment.must("site")
     for name in PLAYBOOKS:
         told.content_before[name] = deployment.content()
         told.checked[name] = deployment.must(name, "--check", "--diff", **given)

@@ -2,138 +2,52 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.deployment import CLUSTER, Deployment, Run, clusters
-
-VOLATILE = ("random", "ns_last_pid", "drop_caches", "compact_memory", "stat_refresh")
-
-
-def machine() -> dict[str, object]:
-    """What a guest must not change."""
-    return {
-        "users": Path("/etc/passwd").read_text("utf-8"),
-        "groups": Path("/etc/group").read_text("utf-8"),
-        "sysctl": _kernel_settings(),
-        "sysctl files": _digests("/etc/sysctl.conf", "/etc/sysctl.d"),
-        "sshd": _digests("/etc/ssh"),
-        "firewall": _firewall(),
-        "clusters": sorted(row for row in clusters() if row[1] != CLUSTER),
-        "cluster defaults": _digests("/etc/postgresql-common"),
-    }
+from tests.e2e.deployment import CLUSTER, Deployment, clusters
+from tests.e2e.site_story import Story
 
 
-def _kernel_settings() -> dict[str, str]:
-    found = {}
-    for folder in ("vm", "net", "kernel", "fs"):
-        for path in Path("/proc/sys", folder).rglob("*"):
-            if path.name in VOLATILE or "random" in path.parts or not path.is_file():
-                continue
-            # Only what can be set; counters are read-only.
-            if path.stat().st_mode & 0o200:
-                try:
-                    found[str(path)] = path.read_text("utf-8")
-                except OSError:
-                    continue
-    return found
+def test_check_before_the_first_run_changes_nothing(site: Story, deployment: Deployment) -> None:
+    assert site.there_after_check == [str(deployment.checkout)]
+    assert site.machine_after_check == site.before
 
 
-def _digests(*places: str) -> dict[str, str]:
-    files = [
-        file
-        for place in map(Path, places)
-        for file in ([place] if place.is_file() else place.rglob("*"))
-        if file.is_file()
-    ]
-    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-
-
-def _firewall() -> list[str]:
-    rules = []
-    for command in (["nft", "list", "ruleset"], ["iptables-save"]):
-        if shutil.which(command[0]):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            rules += [line for line in done.stdout.splitlines() if not line.startswith("#")]
-    return rules
-
-
-@dataclass
-class Story:
-    """The runs, in order, and the machine around them."""
-
-    before: dict[str, object]
-    checked: Run
-    there_after_check: list[str]
-    machine_after_check: dict[str, object]
-    first: Run
-    second: Run
-    checked_again: Run
-    after: dict[str, object]
-
-
-@pytest.fixture(scope="module")
-def story(deployment: Deployment) -> Story:
-    before = machine()
-    checked = deployment.must("site", "--check", "--diff")
-    there = [*map(str, deployment.folder.iterdir()), *(r[1] for r in clusters() if r[1] == CLUSTER)]
-    there += ["dist"] if (deployment.checkout / "dist").exists() else []
-    machine_after_check = machine()
-    first = deployment.must("site")
-    return Story(
-        before,
-        checked,
-        there,
-        machine_after_check,
-        first,
-        second=deployment.must("site"),
-        checked_again=deployment.must("site", "--check", "--diff"),
-        after=machine(),
-    )
-
-
-def test_check_before_the_first_run_changes_nothing(story: Story, deployment: Deployment) -> None:
-    assert story.there_after_check == [str(deployment.checkout)]
-    assert story.machine_after_check == story.before
-
-
-def test_check_before_the_first_run_says_what_would_be_done(story: Story) -> None:
-    assert story.checked.changed > 0
+def test_check_before_the_first_run_says_what_would_be_done(site: Story) -> None:
+    assert site.checked.changed > 0
     for words in ("Would create the database cbm", "Would install 0.", "There is no command"):
-        assert words in story.checked.output
+        assert words in site.checked.output
 
 
-def test_first_run_deploys(story: Story, deployment: Deployment) -> None:
-    assert story.first.changed > 0
+def test_first_run_deploys(site: Story, deployment: Deployment) -> None:
+    assert site.first.changed > 0
     status = deployment.cbm("schema status")
     assert status["pending"] == []
     assert len(status["applied"]) == len(list(deployment.checkout.glob("cbm_core/**/0*.sql")))
 
 
-def test_second_run_changes_nothing(story: Story) -> None:
-    assert story.second.changed == 0, story.second.output
+def test_second_run_changes_nothing(site: Story) -> None:
+    assert site.second.changed == 0, site.second.output
 
 
-def test_check_afterwards_reports_nothing(story: Story) -> None:
-    assert story.checked_again.changed == 0, story.checked_again.output
+def test_check_afterwards_reports_nothing(site: Story) -> None:
+    assert site.checked_again.changed == 0, site.checked_again.output
 
 
-def test_it_is_a_guest(story: Story) -> None:
-    for name, was in story.before.items():
-        assert story.after[name] == was, name
+def test_it_is_a_guest(site: Story) -> None:
+    for name, was in site.before.items():
+        assert site.after[name] == was, name
 
 
-def test_only_loopback_and_no_trust(story: Story, deployment: Deployment) -> None:
-    assert story.first.code == 0
+def test_only_loopback_and_no_trust(site: Story, deployment: Deployment) -> None:
+    assert site.first.code == 0
     assert deployment.query("SHOW listen_addresses") == [("127.0.0.1",)]
     version = next(row[0] for row in clusters() if row[1] == CLUSTER)
     hba = Path(f"/etc/postgresql/{version}/{CLUSTER}/pg_hba.conf").read_text("utf-8")
@@ -141,8 +55,8 @@ def test_only_loopback_and_no_trust(story: Story, deployment: Deployment) -> Non
     assert methods == {"peer", "map=cbm", "scram-sha-256"}
 
 
-def test_others_of_this_machine_may_not_connect(story: Story, deployment: Deployment) -> None:
-    assert story.first.code == 0
+def test_others_of_this_machine_may_not_connect(site: Story, deployment: Deployment) -> None:
+    assert site.first.code == 0
     port = next(row[2] for row in clusters() if row[1] == CLUSTER)
     nobody = pwd.getpwnam("nobody").pw_uid
     for login in ("cbm_admin", "cbm_extractor", "postgres"):
@@ -159,8 +73,8 @@ def test_others_of_this_machine_may_not_connect(story: Story, deployment: Deploy
         assert "Peer authentication failed" in done.stderr, done.stderr
 
 
-def test_a_changed_setting_restarts_the_server_once(story: Story, deployment: Deployment) -> None:
-    assert story.second.changed == 0
+def test_a_changed_setting_restarts_the_server_once(site: Story, deployment: Deployment) -> None:
+    assert site.second.changed == 0
     started = "SELECT pg_postmaster_start_time()"
     before = deployment.query(started)
     changed = deployment.must("site", "--tags", "cbm_postgis,service", cbm_postgis_work_mem_mb=48)
@@ -173,8 +87,8 @@ def test_a_changed_setting_restarts_the_server_once(story: Story, deployment: De
     assert deployment.query("SHOW work_mem") == [("32MB",)]
 
 
-def test_another_port_is_refused(story: Story, deployment: Deployment) -> None:
-    assert story.second.changed == 0
+def test_another_port_is_refused(site: Story, deployment: Deployment) -> None:
+    assert site.second.changed == 0
     done = deployment.run("site", "--tags", "cbm_postgis", cbm_postgis_port=5999)
     assert done.failed == 1
     assert "cbm_postgis_port says 5999" in " ".join(done.output.split())
@@ -182,17 +96,17 @@ def test_another_port_is_refused(story: Story, deployment: Deployment) -> None:
 
 
 @pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="this machine runs systemd")
-def test_a_killed_supervisor_is_made_good(story: Story, deployment: Deployment) -> None:
-    assert story.second.changed == 0
+def test_a_killed_supervisor_is_made_good(site: Story, deployment: Deployment) -> None:
+    assert site.second.changed == 0
     os.kill(int(deployment.supervisor("pid")), signal.SIGKILL)
     deployment.must("site", "--tags", "service")
     assert "RUNNING" in deployment.supervisor("status")
     assert deployment.cbm("schema status")["pending"] == []
 
 
-def test_a_killed_installation_is_made_good(story: Story, deployment: Deployment) -> None:
+def test_a_killed_installation_is_made_good(site: Story, deployment: Deployment) -> None:
     """`current` stays at the old release until the new one is whole."""
-    assert story.second.changed == 0
+    assert site.second.changed == 0
     old = (deployment.root / "current").readlink()
     (deployment.checkout / "cbm_core/py.typed").write_text("another release\n", "utf-8")
     running = deployment.start("site", "--tags", "cbm_runtime")
