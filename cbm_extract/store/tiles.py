@@ -102,28 +102,47 @@ def out_of_zone(cursor: Cursor, tile: Tile, dataset_id: int) -> NDArray[np.int32
 
 
 def _rank(prefix: str) -> sql.Composed:
-    """Return the rank of geometry g (with its centroid's longitude) as one expression.
+    """Return the rank of geometry p in a tile as one expression.
 
     It ranks either of two tiles, so that exactly one of them finds itself behind.
     """
-    names = ("left", "bottom", "right", "top", "srid", "west", "east")
+    west, east = (sql.Placeholder(f"{prefix}_{side}") for side in ("west", "east"))
     return sql.SQL("""
-      (CASE WHEN ST_Covers(ST_MakeEnvelope({left}, {bottom}, {right}, {top}, {srid}),
-                           ST_Transform(g.geom, {srid})) THEN 0 ELSE 2 END
-       + CASE WHEN {west}::double precision IS NULL OR (g.lon >= {west} AND g.lon < {east})
-              THEN 0 ELSE 1 END)""").format(
+      (CASE WHEN ST_Covers(r.{rectangle}, p.geom) THEN 0 ELSE 2 END
+       + CASE WHEN {west}::double precision IS NULL THEN 0
+              WHEN ST_XMin(p.geom) >= {west} AND ST_XMax(p.geom) < {east} THEN 0
+              WHEN ST_X(ST_Centroid(p.geom)) >= {west} AND ST_X(ST_Centroid(p.geom)) < {east} THEN 0
+              ELSE 1 END)""").format(rectangle=sql.Identifier(prefix), west=west, east=east)
+
+
+def _rectangle(prefix: str) -> sql.Composed:
+    """Return a tile's rectangle in degrees: brought there once, not every geometry to it.
+
+    An edge of 1 km is straight in degrees to 2 cm. A rectangle across the antimeridian comes out
+    wrong, but the same for both tiles: a worse tile may be chosen, never none.
+    """
+    names = ("left", "bottom", "right", "top", "srid")
+    return sql.SQL("""ST_Transform(ST_Segmentize(
+        ST_MakeEnvelope({left}, {bottom}, {right}, {top}, {srid}), 1000), 4326)""").format(
         **{name: sql.Placeholder(f"{prefix}_{name}") for name in names}
     )
 
 
+# ST_Covers, not ST_CoveredBy: PostGIS prepares the constant geometry of the former only.
 _SERVED = sql.SQL("""
-SELECT g.id
-FROM (SELECT p.id, p.geom, ST_X(ST_Centroid(p.geom)) AS lon
-      FROM cbm.parcel_geometry p, cbm.scene s, cbm.scene o
-      WHERE s.id = %(my_scene)s AND o.id = %(their_scene)s AND p.dataset_id = %(dataset)s
-        AND p.geom && s.footprint AND ST_CoveredBy(p.geom, o.footprint)) g
-WHERE ({theirs}, %(their_name)s::text) < ({mine}, %(my_name)s::text)""").format(
-    theirs=_rank("their"), mine=_rank("my")
+WITH r AS MATERIALIZED (
+  SELECT s.footprint AS seen, o.footprint AS seen_elsewhere, {my_rectangle} AS my,
+         {their_rectangle} AS their
+  FROM cbm.scene s, cbm.scene o WHERE s.id = %(my_scene)s AND o.id = %(their_scene)s
+)
+SELECT p.id FROM cbm.parcel_geometry p, r
+WHERE p.dataset_id = %(dataset)s AND p.geom && r.seen AND p.geom && r.seen_elsewhere
+  AND ({theirs}, %(their_name)s::text) < ({mine}, %(my_name)s::text)
+  AND ST_Covers(r.seen_elsewhere, p.geom)""").format(
+    my_rectangle=_rectangle("my"),
+    their_rectangle=_rectangle("their"),
+    theirs=_rank("their"),
+    mine=_rank("my"),
 )
 
 
