@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -77,7 +78,12 @@ class Deployment:
 
     def run(self, playbook: str, *arguments: str, **variables: Any) -> Run:
         process = self.start(playbook, *arguments, **variables)
-        output, _ = process.communicate(timeout=1200)
+        try:
+            output, _ = process.communicate(timeout=1200)
+        except BaseException:
+            # It has a process group of its own, which an interrupted test session does not end.
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
         recap = re.findall(r"^localhost .*changed=(\d+).*failed=(\d+)", output, re.MULTILINE)
         changed, failed = (int(number) for number in recap[-1]) if recap else (-1, -1)
         return Run(process.returncode, changed, failed, output)
