@@ -166,14 +166,12 @@ def _extract(arguments: _Extract, context: Context) -> Answer:
             failed=[failure.as_json() for failure in failed],
             result=result,
         )
-    changed = bool(enqueued or tally.items.get("done"))
+    changed = bool(todo.unregistered or enqueued or tally.items.get("done"))
     return Answer(
         changed=changed,
         plan=todo.lines if changed else [],
         result=result,
-        text="\n".join(
-            [*_summary(todo, tally, result), table(counts)] if counts else ["No scenes."]
-        ),
+        text="\n".join([*_summary(todo, tally, result), *([table(counts)] if counts else [])]),
     )
 
 
@@ -206,10 +204,12 @@ def _total(states: dict[str, int]) -> int:
 
 
 def _summary(todo: ExtractPlan, tally: Tally, result: dict[str, Any]) -> list[str]:
-    if not tally.scenes:
+    if tally.scenes:
+        lines = [f"{tally.scenes} scenes of {todo.dataset.name} done, {tally.rows} rows written."]
+    elif result["done"]:
         lines = ["Nothing to do: everything is extracted."]
     else:
-        lines = [f"{tally.scenes} scenes of {todo.dataset.name} done, {tally.rows} rows written."]
+        lines = [f"No active scene of the period shows a parcel of {todo.dataset.name}."]
     if result["held"]:
         lines.append(
             f"{result['held']} items wait: their scenes are held (`cbm scenes list --state held`)."

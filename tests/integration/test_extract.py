@@ -113,6 +113,15 @@ class TestCourse:
         world.parcels([FIELD])
         assert run_extract(world.settings).result["products"] == ["s2"]
 
+    def test_no_scene_shows_a_parcel(self, world):
+        world.parcels([square(LEFT + 90_000, TOP)])
+        world.scene({"B04": texture()})
+        done = world.extract(B04)
+        assert done.plan == ["register product p"]
+        assert done.changed
+        assert not world.extract(B04).changed
+        assert "No active scene" in done.text
+
     def test_unknown_product(self, world):
         error = refused(world, B04, products=["q"])
         assert error.code == "product_unknown"
