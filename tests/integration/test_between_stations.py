@@ -211,3 +211,26 @@ def test_the_planner_knows_what_was_stored(farm):
     farm.run(PURGE, aoi="tt", year=2024, confirm="tt:2024")
     farm.sql("SELECT cbm.analyze_signature_partition(1::smallint, '2024-06-01')")
     assert farm.sql(known) == []
+
+
+class TestTilesInTime:
+    """Two tiles of a datatake overlap by 200 m; the parcel lies in both, at home in T32UPU."""
+
+    def neighbour(self, farm, **given):
+        data = texture(seed=5, low=2000)
+        return farm.scene("20240501", tile="T32UQU", left=LEFT, top=TOP + 100, data=data, **given)
+
+    def shown(self, farm):
+        return farm.sql("SELECT pid, tile FROM cbm.signature_long ORDER BY 1, 2")
+
+    def test_home_that_comes_late_takes_over(self, farm):
+        farm.parcels({"a": (FIELD, "wheat")})
+        self.neighbour(farm)
+        farm.catalogue()
+        farm.extract()
+        assert self.shown(farm) == [("a", "32UQU")]
+        farm.scene("20240501")
+        farm.catalogue()
+        assert farm.extract().result["rows"] == 1
+        assert self.shown(farm) == [("a", "32UPU")]
+        assert farm.sql("SELECT count(*) FROM cbm.signature_all") == [(2,)]
