@@ -42,9 +42,13 @@ class Calibration:
 def reflectance(values: NDArray[Any], calibration: Calibration) -> FloatArray:
     """Return reflectance (0-1) as float64 [n], NaN where a raw value is no observation."""
     out = np.empty(len(values))
+    _to_reflectance(values, calibration, out)
+    return out
+
+
+def _to_reflectance(values: NDArray[Any], calibration: Calibration, out: FloatArray) -> None:
     invalid = invalid_values(calibration.nodata, values.dtype)
     _reflectance(values, invalid, calibration.scale, calibration.offset, REFLECTANCE_SCALE, out)
-    return out
 
 
 def index_values(index: Index, bands: FloatArray) -> FloatArray:
@@ -105,7 +109,10 @@ class IndexReducer:
             limit = self._before[self._done] + BLOCK_PIXELS
             stop = int(np.searchsorted(self._before, limit, side="right")) - 1
             stop = min(max(stop, self._done + 1), end)
-            bands = np.stack([self._values(k, stop) for k in range(len(self._queues))])
+            pixels = int(self._before[stop] - self._before[self._done])
+            bands = np.empty((len(self._queues), pixels))
+            for k, band in enumerate(bands):
+                self._write(k, stop, band)
             values = index_values(self._index, bands)
             self._statistics.take(Batch(self._done, stop, values))
             self._done = stop
@@ -113,11 +120,12 @@ class IndexReducer:
             if queue[0].end == end:
                 queue.popleft()
 
-    def _values(self, band: int, stop: int) -> FloatArray:
+    def _write(self, band: int, stop: int, out: FloatArray) -> None:
+        """Write a band's reflectance of the parcels from those done up to ``stop``."""
         batch = self._queues[band][0]
         first = self._before[batch.begin]
         part = slice(self._before[self._done] - first, self._before[stop] - first)
-        return reflectance(batch.values[part], self._calibrations[band])
+        _to_reflectance(batch.values[part], self._calibrations[band], out)
 
 
 @dataclass(frozen=True)
@@ -131,22 +139,26 @@ class _Input:
 
 @kernel
 def _reflectance(values, invalid, scale, offset, divisor, out):
-    for i in range(len(values)):
-        value = values[i]
-        valid = np.isfinite(value)
-        for bad in invalid:
-            valid &= value != bad
-        out[i] = (value * scale + offset) / divisor if valid else np.nan
+    # One loop for each condition: each is done several values at a time.
+    count = np.uint64(len(values))
+    for i in range(count):
+        value = np.float64(values[i])
+        out[i] = (value * scale + offset) / divisor if abs(value) < np.inf else np.nan
+    for bad in invalid:
+        for i in range(count):
+            out[i] = np.nan if values[i] == bad else out[i]
 
 
 @kernel
 def _combine(bands, numerator, denominator, over, under, factor, out):
-    for i in range(bands.shape[1]):
-        top, bottom = over, under
-        valid = True
-        for b in range(bands.shape[0]):
-            valid &= np.isfinite(bands[b, i])
-            top += numerator[b] * bands[b, i]
-            bottom += denominator[b] * bands[b, i]
-        valid &= bottom > 0.0 and np.isfinite(bottom)
-        out[i] = factor * top / bottom if valid else np.nan
+    bottom = np.full(len(out), under)
+    out[:] = over
+    count = np.uint64(len(out))
+    for b in range(len(bands)):
+        band, above, below = bands[b], numerator[b], denominator[b]
+        for i in range(count):
+            out[i] += above * band[i]
+            bottom[i] += below * band[i]
+    # What is not finite in a band is not finite here either: 0 x NaN and 0 x infinity are NaN.
+    for i in range(count):
+        out[i] = factor * out[i] / bottom[i] if 0.0 < bottom[i] < np.inf else np.nan

@@ -11,7 +11,7 @@ standard deviation is the population's.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,35 @@ SUM_BLOCK = 2**15
 SQUARE_RANGE = 2**11
 SQUARE_BLOCK = 2**9
 FLOAT_BINS = 512
+INSERTION_SORT_LIMIT = 32
+
+
+class _Work(NamedTuple):
+    """Memory that the kernels use over and over."""
+
+    bins: NDArray[np.uint32]
+    narrow: NDArray[np.uint16]
+    mark: NDArray[np.uint8]
+    begin: NDArray[np.int64]
+    at: NDArray[np.int64]
+    place: NDArray[np.int64]
+    scratch: NDArray[Any]
+    picked: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, dtype: np.dtype[Any], size: int) -> _Work:
+        """Make room for ``size`` values of a type."""
+        bins = HISTOGRAM_RANGE + 2 * BLOCK
+        return cls(
+            np.zeros(bins, dtype=np.uint32),
+            np.zeros(bins, dtype=np.uint16),
+            np.zeros(FLOAT_BINS + 1, dtype=np.uint8),
+            np.zeros(7, dtype=np.int64),  # where the values of marked bins go in `picked`
+            np.zeros(7, dtype=np.int64),  # where the next value of each goes
+            np.zeros(6, dtype=np.int64),  # where the six ranks will stand
+            np.empty(size, dtype=dtype),
+            np.empty(size, dtype=np.float64),
+        )
 
 
 class Statistics:
@@ -50,27 +79,23 @@ class Statistics:
         self._nodata = nodata
         self.result = np.full((len(runs.geometry_ids), len(STATISTICS)), np.nan)
         self.result[:, 0] = 0.0
-        self._bins = np.zeros(HISTOGRAM_RANGE + 2 * BLOCK, dtype=np.uint32)
-        self._narrow = np.zeros(len(self._bins), dtype=np.uint16)
-        self._scratch: NDArray[Any] | None = None
+        self._work: _Work | None = None
         self._invalid: NDArray[Any] | None = None
 
     def take(self, batch: Batch) -> None:
         """Reduce the next parcels."""
-        dtype = batch.values.dtype
+        dtype, size = batch.values.dtype, len(batch.values)
         if self._invalid is None:
             self._invalid = invalid_values(self._nodata, dtype)
-        if self._scratch is None or len(self._scratch) < len(batch.values):
-            self._scratch = np.empty(len(batch.values), dtype=dtype)
+        if self._work is None or len(self._work.scratch) < size:
+            self._work = _Work.of(dtype, size)
         reduce = _reduce_integers if dtype.kind in "iu" else _reduce_floats
         reduce(
             batch.values,
             self._schedule.pixels_before[batch.begin : batch.end + 1],
             self._schedule.order[batch.begin : batch.end],
             self._invalid,
-            self._bins,
-            self._narrow,
-            self._scratch,
+            self._work,
             self.result,
         )
 
@@ -105,7 +130,7 @@ def _count_valid(values, before, order, invalid, counts):
 
 
 @kernel
-def _reduce_integers(values, before, order, invalid, bins, narrow, scratch, result):
+def _reduce_integers(values, before, order, invalid, work, result):
     for p in range(len(order)):
         mine = values[before[p] - before[0] : before[p + 1] - before[0]]
         if len(mine) == 0:
@@ -113,7 +138,7 @@ def _reduce_integers(values, before, order, invalid, bins, narrow, scratch, resu
         low, high, total = _span(mine)
         for bad in invalid:
             if low <= bad <= high:
-                mine = _without(mine, invalid, scratch)
+                mine = _without(mine, invalid, work.scratch)
                 if len(mine) > 0:
                     low, high, total = _span(mine)
                 break
@@ -130,36 +155,27 @@ def _reduce_integers(values, before, order, invalid, bins, narrow, scratch, resu
         out[3] = low
         out[4] = high
         if n < SORT_BELOW:
-            _quartiles_by_sorting(mine, out)
+            _quartiles_by_sorting(mine, work, out)
         elif high - low > HISTOGRAM_RANGE:
-            _quartiles_by_bins(mine, low, high, bins, out)
+            _quartiles_by_bins(mine, low, high, work.bins, work, out)
         elif n <= NARROW_LIMIT:
-            _quartiles_by_counting(mine, low, high, narrow, out)
+            _quartiles_by_counting(mine, low, high, work.narrow, out)
         else:
-            _quartiles_by_counting(mine, low, high, bins, out)
+            _quartiles_by_counting(mine, low, high, work.bins, out)
 
 
 @kernel
-def _reduce_floats(values, before, order, invalid, bins, narrow, scratch, result):
+def _reduce_floats(values, before, order, invalid, work, result):
     for p in range(len(order)):
         mine = values[before[p] - before[0] : before[p + 1] - before[0]]
-        mine = _without_float(mine, invalid, scratch)
+        mine = _without_float(mine, invalid, work.scratch)
         n = len(mine)
         if n == 0:
             continue
-        low = high = np.float64(mine[0])
-        total = 0.0
-        for value in mine:
-            total += value
-            low = min(low, np.float64(value))
-            high = max(high, np.float64(value))
+        low, high, total = _span_float(mine)
         # Corrected two-pass (Chan, Golub and LeVeque 1983): `rest` undoes the rounding of `centre`.
         centre = total / n
-        rest, squares = 0.0, 0.0
-        for value in mine:
-            off = value - centre
-            rest += off
-            squares += off * off
+        rest, squares = _squares_float(mine, centre)
         out = result[order[p]]
         out[0] = n
         out[1] = min(max(centre + rest / n, low), high)
@@ -167,11 +183,56 @@ def _reduce_floats(values, before, order, invalid, bins, narrow, scratch, result
         out[3] = low
         out[4] = high
         if n < SORT_BELOW:
-            _quartiles_by_sorting(mine, out)
+            _quartiles_by_sorting(mine, work, out)
         elif n <= NARROW_LIMIT:
-            _quartiles_by_bins(mine, low, high, narrow, out)
+            _quartiles_by_bins(mine, low, high, work.narrow, work, out)
         else:
-            _quartiles_by_bins(mine, low, high, bins, out)
+            _quartiles_by_bins(mine, low, high, work.bins, work, out)
+
+
+@inlined
+def _span_float(values):
+    """Return minimum, maximum and sum; four sums at a time, which does not wait for each other."""
+    low = high = np.float64(values[0])
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    n = np.uint64(len(values))
+    i = np.uint64(0)
+    while i + np.uint64(3) < n:
+        w, x = np.float64(values[i]), np.float64(values[i + np.uint64(1)])
+        y, z = np.float64(values[i + np.uint64(2)]), np.float64(values[i + np.uint64(3)])
+        a, b, c, d = a + w, b + x, c + y, d + z
+        smaller, larger = (w, x) if w < x else (x, w)
+        less, more = (y, z) if y < z else (z, y)
+        smallest = smaller if smaller < less else less
+        largest = larger if larger > more else more
+        low = smallest if smallest < low else low
+        high = largest if largest > high else high
+        i += np.uint64(4)
+    while i < n:
+        value = np.float64(values[i])
+        a += value
+        low = value if value < low else low
+        high = value if value > high else high
+        i += np.uint64(1)
+    return low, high, (a + b) + (c + d)
+
+
+@inlined
+def _squares_float(values, centre):
+    """Return the sums of differences from ``centre`` and of their squares."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    n = np.uint64(len(values))
+    i = np.uint64(0)
+    while i + np.uint64(1) < n:
+        x = np.float64(values[i]) - centre
+        y = np.float64(values[i + np.uint64(1)]) - centre
+        a, b = a + x, b + y
+        c, d = c + x * x, d + y * y
+        i += np.uint64(2)
+    if i < n:
+        x = np.float64(values[i]) - centre
+        a, c = a + x, c + x * x
+    return a + b, c + d
 
 
 @inlined
@@ -243,18 +304,13 @@ def _between(a, b, t):
 
 
 @inlined
-def _quartiles_by_sorting(values, out):
+def _quartiles_by_sorting(values, work, out):
     """Sort a copy: for a dozen pixels nothing is quicker."""
     n = len(values)
-    ordered = np.empty(SORT_BELOW)
     for i in range(n):
-        value = np.float64(values[i])
-        j = i
-        while j > 0 and ordered[j - 1] > value:
-            ordered[j] = ordered[j - 1]
-            j -= 1
-        ordered[j] = value
-    _quartiles_of_sorted(ordered[:n], out)
+        work.picked[i] = values[i]
+    _sort(work.picked, 0, n)
+    _quartiles_of_sorted(work.picked[:n], out)
 
 
 @inlined
@@ -295,14 +351,15 @@ def _seek(bins, b, below, k):
 
 
 @kernel
-def _quartiles_by_bins(values, low, high, bins, out):
+def _quartiles_by_bins(values, low, high, bins, work, out):
     """Use equal bins between low and high, then sorting within those that hold a quartile.
 
     The bin rises with the value (subtraction, multiplication and truncation are monotone), so that
-    ranks carry over. ``bins`` comes and goes with zeros.
+    ranks carry over. ``bins`` and ``work.mark`` come and go with zeros.
     """
     n = len(values)
-    scale = FLOAT_BINS / (np.float64(high) - np.float64(low))
+    count = min(max(n // 2, 32), FLOAT_BINS)
+    scale = count / (np.float64(high) - np.float64(low))
     if not np.isfinite(scale) or scale == 0.0:  # all equal, or a range float64 cannot hold
         _quartiles_of_sorted(np.sort(values), out)
         return
@@ -310,9 +367,7 @@ def _quartiles_by_bins(values, low, high, bins, out):
     for value in values:
         bins[_bin(value, low, scale)] += one
     # Ranks k and k + 1 of the three quartiles rise: one walk finds and marks the bins they are in.
-    mark = np.zeros(FLOAT_BINS + 1, np.uint8)
-    begin = np.zeros(7, np.int64)  # where the values of the marked bins go in `picked`
-    place = np.empty(6, np.int64)  # where the six ranks will stand in it
+    mark, begin, at, place = work.mark, work.begin, work.at, work.place
     marked, b, below = 0, np.int64(0), np.int64(0)
     for step in range(6):
         rank = _rank(n, step // 2)[0] + step % 2
@@ -322,20 +377,36 @@ def _quartiles_by_bins(values, low, high, bins, out):
         if mark[b] == 0:
             marked += 1
             mark[b] = marked
+            at[marked] = begin[marked - 1]
             begin[marked] = begin[marked - 1] + np.int64(bins[b])
         place[step] = begin[marked - 1] + rank - below
-    picked = np.empty(begin[marked])
-    at = begin.copy()
     for value in values:
         slot = mark[_bin(value, low, scale)]
         if slot > 0:
-            picked[at[slot - 1]] = value
-            at[slot - 1] += 1
+            work.picked[at[slot]] = value
+            at[slot] += 1
     for m in range(marked):
-        picked[begin[m] : begin[m + 1]].sort()
+        _sort(work.picked, begin[m], begin[m + 1])
     for q in range(3):
-        out[5 + q] = _between(picked[place[2 * q]], picked[place[2 * q + 1]], _rank(n, q)[1])
-    bins[: FLOAT_BINS + 1] = 0
+        a, c = work.picked[place[2 * q]], work.picked[place[2 * q + 1]]
+        out[5 + q] = _between(a, c, _rank(n, q)[1])
+    bins[: count + 1] = 0
+    mark[: count + 1] = 0
+
+
+@inlined
+def _sort(values, begin, end):
+    """Sort values [begin, end) in place; numpy's sort costs more than a few values are worth."""
+    if end - begin > INSERTION_SORT_LIMIT:
+        values[begin:end].sort()
+        return
+    for i in range(begin + 1, end):
+        value = values[i]
+        j = i
+        while j > begin and values[j - 1] > value:
+            values[j] = values[j - 1]
+            j -= 1
+        values[j] = value
 
 
 @inlined
