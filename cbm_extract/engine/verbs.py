@@ -59,13 +59,17 @@ class _Extract(ChangingArguments):
 
 @dataclass(frozen=True)
 class ExtractPlan:
-    """What an extraction does: products to register, scenes to enqueue, scenes open already."""
+    """What an extraction does: products to register, scenes to enqueue, scenes open already.
+
+    ``failed`` items are left as they are, and the extraction fails for them.
+    """
 
     dataset: Dataset
     products: tuple[Product, ...]
     unregistered: tuple[Product, ...]
     enqueue: EnqueuePlan
     open_scenes: int
+    failed: int
 
     @property
     def lines(self) -> list[str]:
@@ -100,13 +104,15 @@ def plan(cursor: Cursor, arguments: _Extract) -> ExtractPlan:
         )
     todo = enqueue.plan(cursor, dataset.id, wanted, start, end)
     known = tuple(number for number in ids.values() if number is not None)
-    left = claims.backlog(cursor, Scope(dataset.id, known))
+    scope = Scope(dataset.id, known)
+    left = claims.backlog(cursor, scope)
     return ExtractPlan(
         dataset,
         tuple(chosen),
         tuple(product for product in chosen if ids[product.name] is None),
         todo,
         left.claimable + left.leased,
+        len(overview.failures(cursor, scope, active_only=True)),
     )
 
 
@@ -149,8 +155,7 @@ def _extract(arguments: _Extract, context: Context) -> Answer:
         with db.transaction(connection) as cursor:
             todo = plan(cursor, arguments)
         if arguments.check:
-            text = "" if todo.lines else "Nothing to do."
-            return Answer(changed=bool(todo.lines), plan=todo.lines, text=text)
+            return _checked(todo)
         enqueued, tally, scope = apply(connection, context, todo, arguments.lease_seconds)
         with db.transaction(connection) as cursor:
             counts = overview.counts(cursor, scope)
@@ -172,6 +177,22 @@ def _extract(arguments: _Extract, context: Context) -> Answer:
         plan=todo.lines if changed else [],
         result=result,
         text="\n".join([*_summary(todo, tally, result), *([table(counts)] if counts else [])]),
+    )
+
+
+def _checked(todo: ExtractPlan) -> Answer:
+    """Answer a check, which says as well what would make the extraction fail."""
+    lines = [] if todo.lines else ["Nothing to do."]
+    if todo.failed:
+        lines.append(
+            f"{todo.failed} items failed before and would be reported again"
+            f" (`cbm ledger status`, `cbm ledger retry {todo.dataset.name}`)."
+        )
+    return Answer(
+        changed=bool(todo.lines),
+        plan=todo.lines,
+        result={"dataset": todo.dataset.name, "failed": todo.failed},
+        text="\n".join(lines),
     )
 
 

@@ -113,10 +113,14 @@ def _retry(arguments: _Retry, context: Context) -> Answer:
         result={"retried": len(failed)},
         before="".join(f"{line.removeprefix('retry ')}: failed\n" for line in plan),
         after="".join(f"{line.removeprefix('retry ')}: pending\n" for line in plan),
-        text=f"{len(failed)} failed items put back; `cbm extract {dataset.name}` does them."
-        if failed
-        else "No failed items.",
+        text=_retry_text(dataset.name, len(failed), done=not arguments.check),
     )
+
+
+def _retry_text(dataset: str, failed: int, *, done: bool) -> str:
+    if not failed:
+        return "No failed items."
+    return f"{failed} failed items put back; `cbm extract {dataset}` does them." if done else ""
 
 
 STATUS = Verb("Count items by state, and say what failed and why.", _Status, _status)

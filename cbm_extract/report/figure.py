@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any
 
 from cbm_extract.report.collect import Report
@@ -37,7 +38,9 @@ def draw(report: Report) -> bytes:
     rows = -(-len(panels) // columns)
     # Crop names are text, whatever characters they hold: no $formulas$.
     settings: Any = {"text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}
-    with mpl.rc_context(settings):
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        # A letter the font does not have is drawn as a box; the page spells it out.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+")
         figure, axes = plt.subplots(
             rows,
             columns,

@@ -14,10 +14,12 @@ import shapely
 import yaml
 
 from cbm_core.datasets.verbs import PURGE
+from cbm_core.errors import CbmError
 from cbm_core.settings import Settings
 from cbm_core.verbs import Answer, Context
 from cbm_extract.catalogue.verbs import ADD
 from cbm_extract.engine.verbs import EXTRACT
+from cbm_extract.ledger.verbs import RETRY
 from cbm_extract.parcels.verbs import IMPORT
 from tests.extraction import LEFT, TOP, texture
 from tests.factories import add_dataset, sql, write_raster
@@ -234,3 +236,30 @@ class TestTilesInTime:
         assert farm.extract().result["rows"] == 1
         assert self.shown(farm) == [("a", "32UPU")]
         assert farm.sql("SELECT count(*) FROM cbm.signature_all") == [(2,)]
+
+
+class TestFailures:
+    def test_what_is_stored_stays_ok_while_a_delta_is_open_or_failed(self, farm):
+        name = farm.scene("20240501")
+        farm.catalogue()
+        farm.parcels({"a": (FIELD, "wheat")})
+        farm.extract()
+        farm.parcels({"a": (FIELD, "wheat"), "b": (NEIGHBOUR, "maize")})
+        codes = """SELECT p, (SELECT code FROM cbm.parcel_coverage('tt', 2024, '', p))
+                   FROM unnest(ARRAY['a', 'b']) p"""
+        assert farm.sql(codes) == [("a", "ok"), ("b", "not_yet")]
+        raster = farm.folder / "scenes" / f"{name}.tif"
+        away = raster.rename(farm.folder / "away.tif")
+        with pytest.raises(CbmError, match="does not exist"):
+            farm.extract()
+        assert farm.sql(codes) == [("a", "ok"), ("b", "failed")]
+        # A check says that the run would fail, and of a retry what it would do, not what it did.
+        checked = farm.extract(check=True)
+        assert (checked.changed, checked.result["failed"]) == (False, 1)
+        assert "ledger retry tt:2024" in checked.text
+        assert farm.run(RETRY, dataset="tt:2024", check=True).text == ""
+        away.rename(raster)
+        farm.run(RETRY, dataset="tt:2024")
+        assert farm.sql(codes) == [("a", "ok"), ("b", "not_yet")]
+        farm.extract()
+        assert farm.sql(codes) == [("a", "ok"), ("b", "ok")]

@@ -71,10 +71,11 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, cbm, public, pg_temp AS $$
   SELECT pr.name, pr.revision, sc.obstime, sc.reference, sc.part, sc.tile,
     CASE
       WHEN sc.state <> 'active' THEN sc.state
-      WHEN w.state = 'failed' THEN 'failed'
-      WHEN w.state <> 'done' OR w.parcel_set_id < g.parcel_set_id THEN 'not_yet'
-      WHEN s.geometry_id IS NOT NULL AND s.px_clear = 0 THEN 'clouded'
-      WHEN s.geometry_id IS NOT NULL THEN 'ok'
+      WHEN s.px_clear = 0 THEN 'clouded'
+      WHEN s.px_clear > 0 THEN 'ok'
+      -- Open or failed only for parcels that came after what the item has done.
+      WHEN w.parcel_set_id < g.parcel_set_id AND w.state = 'failed' THEN 'failed'
+      WHEN w.parcel_set_id < g.parcel_set_id THEN 'not_yet'
       WHEN NOT EXISTS (
         SELECT FROM cbm.monitorability m
         WHERE m.geometry_id = g.id AND m.dataset_id = g.dataset_id AND m.pixels_planned > 0
