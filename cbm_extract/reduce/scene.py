@@ -4,19 +4,21 @@ The engine opens the bands and drives::
 
     reducer = SceneReducer({"B04": BandRaster(placement, Calibration((0.0,), 1.0, -1000.0)), ...})
     reducer.add(product.bands, product.indices, runs, imaged)   # for each dataset and product
-    for band in reducer.bands:
-        for row0, strip in strips_of(band):
+    for group in reducer.groups:
+        for band, row0, strip in strips_in_turn(group):
             reducer.feed(band, row0, strip)
     results = reducer.finish()
 
-Bands may be fed one after the other, in turn strip by strip, or each from a thread of its own.
-In turn takes the least memory where products have indices.
+Bands may be fed one after the other, in turn strip by strip, or each from a thread of its own:
+the results are the same to the bit. In turn within the groups, group after group, takes the least
+memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -27,8 +29,11 @@ from cbm_extract.plan.runs import Runs
 from cbm_extract.reduce.gather import Consumer, Gather
 from cbm_extract.reduce.index_values import Calibration, IndexReducer
 from cbm_extract.reduce.indices import INDICES, Index
-from cbm_extract.reduce.statistics import STATISTICS, Statistics, ValidCounter
+from cbm_extract.reduce.output import Output, ProductResult
+from cbm_extract.reduce.statistics import Statistics, ValidCounter
 from cbm_extract.reduce.validity import to_stored_unit
+
+__all__ = ["BandRaster", "ProductResult", "SceneReducer"]
 
 
 @dataclass(frozen=True)
@@ -37,22 +42,6 @@ class BandRaster:
 
     placement: Placement
     calibration: Calibration
-
-
-@dataclass(frozen=True)
-class ProductResult:
-    """What one scene says about a dataset's geometries under one product.
-
-    geometry_ids int32 [n], rising: those with ``px_imaged`` > 0. ``stats`` float32 [n, variables *
-    8] in stored units (indices in their own), variables in the order of bands, then indices:
-    count 0 and NaN where a variable has no value. px_imaged, px_clear int32 [n]: the largest number
-    of valid pixels that any band the product reads has, before and after the mask.
-    """
-
-    geometry_ids: NDArray[np.int32]
-    stats: NDArray[np.float32]
-    px_imaged: NDArray[np.int32]
-    px_clear: NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -75,13 +64,15 @@ class SceneReducer:
         """``bands`` are those that the scene has; others are reported as without a value."""
         self._bands = dict(bands)
         self._requests: list[_Request] = []
-        self._started = False
-        # By band and identity of the runs (which the requests keep alive).
+        self._outputs: list[Output] = []
+        # By band (or index) and identity of the runs, which the requests keep alive.
         self._statistics: dict[tuple[str, int], Statistics] = {}
         self._counters: dict[tuple[str, int], ValidCounter] = {}
         self._indices: dict[tuple[str, int], IndexReducer] = {}
         self._attached: dict[str, dict[int, tuple[Runs, list[Consumer]]]] = {}
         self._gathers: dict[str, list[Gather]] = {}
+        self._open: set[str] | None = None  # bands not yet complete, once started
+        self._lock = Lock()
 
     def add(
         self,
@@ -98,7 +89,7 @@ class SceneReducer:
 
         Raises CbmError ``grids_not_nested`` where an index combines bands whose grids do not nest.
         """
-        if self._started:
+        if self._open is not None:
             raise RuntimeError("products are added before the first strip")
         request = _Request(
             tuple(bands),
@@ -118,6 +109,21 @@ class SceneReducer:
         self._start()
         return [band for band in self._bands if band in self._gathers]
 
+    @property
+    def groups(self) -> list[list[str]]:
+        """The bands to feed, together where they share an index: to be fed in turn."""
+        groups: list[list[str]] = []
+        for band in self.bands:
+            mine = {band}
+            for request in self._requests:
+                for index in self._possible(request):
+                    if band in index.bands:
+                        mine.update(index.bands)
+            joined = [group for group in groups if mine.intersection(group)]
+            groups = [group for group in groups if group not in joined]
+            groups.append([*(one for group in joined for one in group), band])
+        return groups
+
     def wanted(self, band: str, row0: int, row1: int) -> bool:
         """Say whether a band's rows [row0, row1) hold a pixel of any product."""
         self._start()
@@ -132,39 +138,46 @@ class SceneReducer:
         self._start()
         for gather in self._gathers[band]:
             gather.feed(row0, strip)
+        if row0 + len(strip) == self._bands[band].placement.height:
+            self._complete(band)
 
     def finish(self) -> list[ProductResult]:
         """Return the results, in the order of ``add``; ValueError where wanted rows are missing."""
-        self._start()
-        for gathers in self._gathers.values():
-            for gather in gathers:
-                gather.finish()
-        return [self._result(request) for request in self._requests]
+        for band in self.bands:
+            self._complete(band)
+        results = [output.result() for output in self._outputs]
+        self._outputs.clear()
+        return results
 
     def _start(self) -> None:
-        if self._started:
+        if self._open is not None:
             return
-        self._started = True
         for request in self._requests:
-            for band in filter(self._bands.__contains__, request.bands):
+            for band in self._had(request.bands):
                 self._want_statistics(band, request.runs)
             for index in self._possible(request):
                 self._want_index(index, request.runs)
         for request in self._requests:
-            for band in filter(self._bands.__contains__, request.reads):
+            reads = self._had(request.reads)
+            for band in reads:
                 self._want_count(band, request.runs)
                 self._want_count(band, request.imaged)
+            imaged = [request.imaged[self._bands[band].placement] for band in reads]
+            self._outputs.append(Output(imaged, len(request.bands) + len(request.indices)))
         for band, attached in self._attached.items():
             raster = self._bands[band]
             self._gathers[band] = [
                 Gather(runs, raster.placement, raster.calibration.nodata, consumers)
                 for runs, consumers in attached.values()
             ]
+        self._attached.clear()
+        self._open = set(self._gathers)
+
+    def _had(self, bands: Sequence[str]) -> list[str]:
+        return [band for band in bands if band in self._bands]
 
     def _possible(self, request: _Request) -> list[Index]:
-        return [
-            index for index in request.indices if all(band in self._bands for band in index.bands)
-        ]
+        return [one for one in request.indices if all(band in self._bands for band in one.bands)]
 
     def _coarsest(self, index: Index) -> Placement:
         return max(
@@ -201,49 +214,47 @@ class SceneReducer:
         attached = self._attached.setdefault(band, {})
         attached.setdefault(id(runs), (runs, []))[1].append(consumer)
 
-    def _result(self, request: _Request) -> ProductResult:
-        reads = [band for band in request.reads if band in self._bands]
-        placements = {self._bands[band].placement for band in reads}
-        every = [request.imaged[placement].geometry_ids for placement in placements]
-        ids = np.unique(np.concatenate(every)) if every else np.empty(0, dtype=np.int32)
-        imaged = self._most_valid(request.imaged, reads, ids)
-        clear = self._most_valid(request.runs, reads, ids)
-        keep = imaged > 0
-        stats = self._stored(request, ids)[keep]
-        return ProductResult(ids[keep], stats, imaged[keep], clear[keep])
+    def _complete(self, band: str) -> None:
+        """Put a band, and the indices that waited for it, into the outputs; free its memory."""
+        for gather in self._gathers[band]:
+            gather.finish()
+        with self._lock:
+            if self._open is None or band not in self._open:
+                return
+            self._open.remove(band)
+            done: list[tuple[str, int]] = []
+            for request, output in zip(self._requests, self._outputs, strict=True):
+                if band in request.reads:
+                    self._put_band(band, request, output)
+                for index in self._possible(request):
+                    if band in index.bands and self._open.isdisjoint(index.bands):
+                        done.append(self._put_index(index, request, output))
+            self._gathers[band] = []
+            for kept in (self._statistics, self._counters):
+                for key in [key for key in kept if key[0] == band]:
+                    del kept[key]
+            for key in set(done):
+                del self._indices[key]
 
-    def _stored(self, request: _Request, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Lay out the statistics of all variables in stored units, [ids, variables * 8]."""
-        variables = len(request.bands) + len(request.indices)
-        stats = np.full((len(ids), variables, len(STATISTICS)), np.nan, dtype=np.float32)
-        stats[:, :, 0] = 0.0
-        for k, band in enumerate(request.bands):
-            if band in self._bands:
-                raster = self._bands[band]
-                runs = request.runs[raster.placement]
-                raw = self._statistics[band, id(runs)].result
-                scale, offset = raster.calibration.scale, raster.calibration.offset
-                at = np.searchsorted(ids, runs.geometry_ids)
-                stats[at, k] = to_stored_unit(raw, scale, offset)
-        for index in self._possible(request):
-            k = len(request.bands) + request.indices.index(index)
-            runs = request.runs[self._coarsest(index)]
-            at = np.searchsorted(ids, runs.geometry_ids)
-            stats[at, k] = self._indices[index.name, id(runs)].result()
-        return stats.reshape(len(ids), variables * len(STATISTICS))
+    def _put_band(self, band: str, request: _Request, output: Output) -> None:
+        raster = self._bands[band]
+        runs, imaged = request.runs[raster.placement], request.imaged[raster.placement]
+        output.count_clear(runs, self._valid(band, runs))
+        output.count_imaged(imaged, self._valid(band, imaged))
+        if band in request.bands:
+            raw = self._statistics[band, id(runs)].result
+            scale, offset = raster.calibration.scale, raster.calibration.offset
+            output.put(request.bands.index(band), runs, to_stored_unit(raw, scale, offset))
 
-    def _most_valid(
-        self, by_placement: dict[Placement, Runs], reads: list[str], ids: NDArray[np.int32]
-    ) -> NDArray[np.int32]:
-        most = np.zeros(len(ids), dtype=np.int32)
-        for band in reads:
-            runs = by_placement[self._bands[band].placement]
-            key = band, id(runs)
-            counts = (
-                self._statistics[key].result[:, 0]
-                if key in self._statistics
-                else self._counters[key].counts
-            )
-            at = np.searchsorted(ids, runs.geometry_ids)
-            most[at] = np.maximum(most[at], counts.astype(np.int32))
-        return most
+    def _put_index(self, index: Index, request: _Request, output: Output) -> tuple[str, int]:
+        runs = request.runs[self._coarsest(index)]
+        key = index.name, id(runs)
+        variable = len(request.bands) + request.indices.index(index)
+        output.put(variable, runs, self._indices[key].result())
+        return key
+
+    def _valid(self, band: str, runs: Runs) -> NDArray[np.int64]:
+        key = band, id(runs)
+        if key in self._statistics:
+            return self._statistics[key].result[:, 0].astype(np.int64)
+        return self._counters[key].counts
