@@ -199,7 +199,8 @@ def _validated(verb: Any, arguments: Any) -> Any:
         return verb.arguments.model_validate(arguments)
     except ValidationError as error:
         problems = [
-            f"{'.'.join(str(part) for part in item['loc']) or 'arguments'}: {item['msg'].removeprefix('Value error, ')}"
+            f"{'.'.join(str(part) for part in item['loc']) or 'arguments'}:"
+            f" {item['msg'].removeprefix('Value error, ')}"
             for item in error.errors(include_url=False)
         ]
     raise CbmError(
