@@ -183,14 +183,16 @@ def _untouched(start, stop, touched, begin, end):
 
 @kernel
 def _sort_pairs(pairs, begin, end):
-    if end - begin > 64:
-        order = np.argsort(pairs[begin:end, 0])
-        pairs[begin:end] = pairs[begin:end][order]
-        return
-    for i in range(begin + 1, end):
-        a, b = pairs[i, 0], pairs[i, 1]
-        j = i
-        while j > begin and pairs[j - 1, 0] > a:
-            pairs[j, 0], pairs[j, 1] = pairs[j - 1, 0], pairs[j - 1, 1]
-            j -= 1
-        pairs[j, 0], pairs[j, 1] = a, b
+    """Sort by the first column (Shellsort: compiles fast, and mostly there are a few)."""
+    gap = 1
+    while gap < (end - begin) // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(begin + gap, end):
+            a, b = pairs[i, 0], pairs[i, 1]
+            j = i
+            while j >= begin + gap and pairs[j - gap, 0] > a:
+                pairs[j, 0], pairs[j, 1] = pairs[j - gap, 0], pairs[j - gap, 1]
+                j -= gap
+            pairs[j, 0], pairs[j, 1] = a, b
+        gap //= 3

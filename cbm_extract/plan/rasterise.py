@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from cbm_extract.plan.compiled import kernel
 from cbm_extract.plan.rings import PixelRings
 
-INSERTION_SORT_LIMIT = 32
-
 
 @dataclass(frozen=True)
 class LatticeRuns:
@@ -180,11 +178,10 @@ def _flat_spans(xy, ring, ring0, ring1, runs, used):
 @kernel
 def _merge(runs, first, used):
     """Put one geometry's runs in order and join those that overlap or touch."""
-    mine = runs[first:used].copy()
-    order = np.argsort((mine[:, 0].astype(np.int64) << 32) + mine[:, 1])
+    _sort_runs(runs, first, used)
     out = first
-    for k in order:
-        row, a, b = mine[k, 0], mine[k, 1], mine[k, 1] + mine[k, 2]
+    for k in range(first, used):
+        row, a, b = runs[k, 0], runs[k, 1], runs[k, 1] + runs[k, 2]
         if out > first and runs[out - 1, 0] == row and runs[out - 1, 1] + runs[out - 1, 2] >= a:
             runs[out - 1, 2] = max(runs[out - 1, 1] + runs[out - 1, 2], b) - runs[out - 1, 1]
         else:
@@ -193,22 +190,52 @@ def _merge(runs, first, used):
     return out
 
 
+# Shellsort: numba takes seconds to compile numpy's sorts, and mostly there are a few values.
+
+
 @kernel
 def _sort(values, begin, end):
-    if end - begin > INSERTION_SORT_LIMIT:
-        values[begin:end].sort()
-        return
-    for i in range(begin + 1, end):
-        value = values[i]
-        j = i
-        while j > begin and values[j - 1] > value:
-            values[j] = values[j - 1]
-            j -= 1
-        values[j] = value
+    gap = 1
+    while gap < (end - begin) // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(begin + gap, end):
+            value = values[i]
+            j = i
+            while j >= begin + gap and values[j - gap] > value:
+                values[j] = values[j - gap]
+                j -= gap
+            values[j] = value
+        gap //= 3
+
+
+@kernel
+def _sort_runs(runs, begin, end):
+    """Sort by row, then column."""
+    gap = 1
+    while gap < (end - begin) // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(begin + gap, end):
+            row, col, length = runs[i, 0], runs[i, 1], runs[i, 2]
+            j = i
+            while j >= begin + gap and (
+                runs[j - gap, 0] > row or (runs[j - gap, 0] == row and runs[j - gap, 1] > col)
+            ):
+                runs[j, 0], runs[j, 1], runs[j, 2] = (
+                    runs[j - gap, 0],
+                    runs[j - gap, 1],
+                    runs[j - gap, 2],
+                )
+                j -= gap
+            runs[j, 0], runs[j, 1], runs[j, 2] = row, col, length
+        gap //= 3
 
 
 @kernel
 def _grown(runs, needed):
     larger = np.empty((2 * needed, 3), np.int32)
-    larger[: len(runs)] = runs
+    for k in range(len(runs)):
+        for part in range(3):
+            larger[k, part] = runs[k, part]
     return larger

@@ -195,7 +195,10 @@ class Gather:
             if size > len(self._buffer):
                 self._buffer = np.empty(size, dtype=self._buffer.dtype)
             values = self._buffer[:size]
-            _complete(source, self._pixels, schedule.order[a:b], self._held, values)
+            geometries = schedule.order[a:b]
+            stops = self._pixels.indptr[geometries + 1]
+            begin = schedule.pixels_before[a:b] - schedule.pixels_before[a]
+            _write(source, self._pixels, geometries, stops, begin, self._held, values)
             batch = Batch(a, b, values)
             for consumer in self._consumers:
                 consumer.take(batch)
@@ -218,7 +221,7 @@ class Gather:
         candidates = np.concatenate([self._open, opened])
         still, cursor, begin = _still_open(self._pixels, candidates, self._held, ready)
         values = np.empty(begin[-1], dtype=self._buffer.dtype)
-        _carry_on(source, self._pixels, still, cursor, begin, self._held, values)
+        _write(source, self._pixels, still, cursor, begin, self._held, values)
         slot = self._held.slot
         slot[self._open] = -1
         slot[still] = np.arange(len(still), dtype=np.int32)
@@ -227,18 +230,24 @@ class Gather:
 
 
 @kernel
-def _complete(source, pixels, geometries, held, out):
-    """Write all values of parcels whose last row has come: what was held, then the strip's."""
-    k = 0
-    for g in geometries:
-        k = _write(source, pixels, g, pixels.indptr[g + 1], held, out, k)
-
-
-@kernel
-def _carry_on(source, pixels, geometries, stops, begin, held, out):
-    """Write the values of open parcels so far, up to the run ``stops``, from ``begin`` on."""
+def _write(source, pixels, geometries, stops, begin, held, out):
+    """Write parcels' values up to the run ``stops``, from ``begin`` on: first what is held."""
     for m in range(len(geometries)):
-        _write(source, pixels, geometries[m], stops[m], held, out, begin[m])
+        k, j = begin[m], pixels.indptr[geometries[m]]
+        slot = held.slot[geometries[m]]
+        if slot >= 0:
+            j = held.cursor[slot]
+            for i in range(held.begin[slot], held.begin[slot + 1]):
+                out[k] = held.values[i]
+                k += 1
+        while j < stops[m]:
+            n = np.int64(pixels.length[j])
+            if source.factor == 0:
+                _copy(source, pixels.row[j], pixels.col[j], n, out, k)
+            else:
+                _average(source, pixels.row[j], pixels.col[j], n, out, k)
+            k += n
+            j += 1
 
 
 @kernel
@@ -262,27 +271,6 @@ def _still_open(pixels, candidates, held, ready):
         room[m + 1] = room[m] + size
         m += 1
     return kept[:m].copy(), following[:m].copy(), room[: m + 1].copy()
-
-
-@inlined
-def _write(source, pixels, g, stop, held, out, k):
-    """Write what is held of a parcel and its runs up to ``stop``; return where the next goes."""
-    j = pixels.indptr[g]
-    slot = held.slot[g]
-    if slot >= 0:
-        j = held.cursor[slot]
-        for i in range(held.begin[slot], held.begin[slot + 1]):
-            out[k] = held.values[i]
-            k += 1
-    while j < stop:
-        n = np.int64(pixels.length[j])
-        if source.factor == 0:
-            _copy(source, pixels.row[j], pixels.col[j], n, out, k)
-        else:
-            _average(source, pixels.row[j], pixels.col[j], n, out, k)
-        k += n
-        j += 1
-    return k
 
 
 @inlined

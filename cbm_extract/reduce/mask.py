@@ -170,7 +170,8 @@ def _cut(
         for j in range(indptr[g], indptr[g + 1]):
             if used + length[j] // 2 + 1 > len(runs):
                 larger = np.empty((2 * len(runs) + length[j], 3), np.int32)
-                larger[:used] = runs[:used]
+                for k in range(used):
+                    larger[k, 0], larger[k, 1], larger[k, 2] = runs[k, 0], runs[k, 1], runs[k, 2]
                 runs = larger
             c, end = np.int64(col[j]), np.int64(col[j]) + np.int64(length[j])
             if coarse:

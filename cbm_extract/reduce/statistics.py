@@ -47,7 +47,7 @@ class Statistics:
         dtype, size = batch.values.dtype, len(batch.values)
         if self._invalid is None:
             self._invalid = invalid_values(self._nodata, dtype)
-        if self._work is None or len(self._work.scratch) < size:
+        if self._work is None or len(self._work.valid) < size:
             self._work = Work.of(dtype, size)
         reduce = reduce_integers if dtype.kind in "iu" else reduce_floats
         reduce(

@@ -27,7 +27,6 @@ SUM_BLOCK = 2**15
 SQUARE_RANGE = 2**11
 SQUARE_BLOCK = 2**9
 FLOAT_BINS = 512
-INSERTION_SORT_LIMIT = 32
 
 
 class Work(NamedTuple):
@@ -39,8 +38,9 @@ class Work(NamedTuple):
     begin: NDArray[np.int64]
     at: NDArray[np.int64]
     place: NDArray[np.int64]
-    scratch: NDArray[Any]
+    floats: NDArray[np.float64]
     picked: NDArray[np.float64]
+    valid: NDArray[Any]
 
     @classmethod
     def of(cls, dtype: np.dtype[Any], size: int) -> Work:
@@ -53,8 +53,9 @@ class Work(NamedTuple):
             np.zeros(7, dtype=np.int64),  # where the values of marked bins go in `picked`
             np.zeros(7, dtype=np.int64),  # where the next value of each goes
             np.zeros(6, dtype=np.int64),  # where the six ranks will stand
-            np.empty(size, dtype=dtype),
             np.empty(size, dtype=np.float64),
+            np.empty(size, dtype=np.float64),
+            np.empty(size, dtype=dtype),
         )
 
 
@@ -81,7 +82,7 @@ def reduce_integers(values, before, order, invalid, work, result):
         low, high, total = _span(mine)
         for bad in invalid:
             if low <= bad <= high:
-                mine = _without(mine, invalid, work.scratch)
+                mine = _without(mine, invalid, work.valid)
                 if len(mine) > 0:
                     low, high, total = _span(mine)
                 break
@@ -97,10 +98,8 @@ def reduce_integers(values, before, order, invalid, work, result):
         out[2] = np.sqrt((squares - rest * rest / n) / n)
         out[3] = low
         out[4] = high
-        if n < SORT_BELOW:
-            _quartiles_by_sorting(mine, work, out)
-        elif high - low > HISTOGRAM_RANGE:
-            _quartiles_by_bins(mine, low, high, work.bins, work, out)
+        if n < SORT_BELOW or high - low > HISTOGRAM_RANGE:
+            _quartiles_of_floats(_as_floats(mine, work.floats), low, high, work, out)
         elif n <= NARROW_LIMIT:
             _quartiles_by_counting(mine, low, high, work.narrow, out)
         else:
@@ -112,38 +111,36 @@ def reduce_floats(values, before, order, invalid, work, result):
     """Reduce floats; NaN and infinities are no observations."""
     for p in range(len(order)):
         mine = values[before[p] - before[0] : before[p + 1] - before[0]]
-        mine = _without_float(mine, invalid, work.scratch)
-        n = len(mine)
-        if n == 0:
-            continue
-        low, high, total = _span_float(mine)
-        # Corrected two-pass (Chan, Golub and LeVeque 1983): `rest` undoes the rounding of `centre`.
-        centre = total / n
-        rest, squares = _squares_float(mine, centre)
-        out = result[order[p]]
-        out[0] = n
-        out[1] = min(max(centre + rest / n, low), high)
-        out[2] = np.sqrt(max(squares - rest * rest / n, 0.0) / n) if low < high else 0.0
-        out[3] = low
-        out[4] = high
-        if n < SORT_BELOW:
-            _quartiles_by_sorting(mine, work, out)
-        elif n <= NARROW_LIMIT:
-            _quartiles_by_bins(mine, low, high, work.narrow, work, out)
-        else:
-            _quartiles_by_bins(mine, low, high, work.bins, work, out)
+        valid = _valid_floats(mine, invalid, work.floats)
+        if len(valid) > 0:
+            _reduce_valid_floats(valid, work, result[order[p]])
+
+
+@inlined
+def _reduce_valid_floats(values, work, out):
+    n = len(values)
+    low, high, total = _span_float(values)
+    # Corrected two-pass (Chan, Golub and LeVeque 1983): `rest` undoes the rounding of `centre`.
+    centre = total / n
+    rest, squares = _squares_float(values, centre)
+    out[0] = n
+    out[1] = min(max(centre + rest / n, low), high)
+    out[2] = np.sqrt(max(squares - rest * rest / n, 0.0) / n) if low < high else 0.0
+    out[3] = low
+    out[4] = high
+    _quartiles_of_floats(values, low, high, work, out)
 
 
 @inlined
 def _span_float(values):
     """Return minimum, maximum and sum; four sums at a time, which does not wait for each other."""
-    low = high = np.float64(values[0])
+    low = high = values[0]
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
     n = np.uint64(len(values))
     i = np.uint64(0)
     while i + np.uint64(3) < n:
-        w, x = np.float64(values[i]), np.float64(values[i + np.uint64(1)])
-        y, z = np.float64(values[i + np.uint64(2)]), np.float64(values[i + np.uint64(3)])
+        w, x = values[i], values[i + np.uint64(1)]
+        y, z = values[i + np.uint64(2)], values[i + np.uint64(3)]
         a, b, c, d = a + w, b + x, c + y, d + z
         smaller, larger = (w, x) if w < x else (x, w)
         less, more = (y, z) if y < z else (z, y)
@@ -153,7 +150,7 @@ def _span_float(values):
         high = largest if largest > high else high
         i += np.uint64(4)
     while i < n:
-        value = np.float64(values[i])
+        value = values[i]
         a += value
         low = value if value < low else low
         high = value if value > high else high
@@ -168,13 +165,13 @@ def _squares_float(values, centre):
     n = np.uint64(len(values))
     i = np.uint64(0)
     while i + np.uint64(1) < n:
-        x = np.float64(values[i]) - centre
-        y = np.float64(values[i + np.uint64(1)]) - centre
+        x = values[i] - centre
+        y = values[i + np.uint64(1)] - centre
         a, b = a + x, b + y
         c, d = c + x * x, d + y * y
         i += np.uint64(2)
     if i < n:
-        x = np.float64(values[i]) - centre
+        x = values[i] - centre
         a, c = a + x, c + x * x
     return a + b, c + d
 
@@ -215,27 +212,34 @@ def _squares(values, centre, spread):
 
 
 @inlined
-def _without(values, invalid, scratch):
+def _without(values, invalid, room):
     n = 0
     for value in values:
         valid = True
         for bad in invalid:
             valid &= value != bad
-        scratch[n] = value
+        room[n] = value
         n += valid
-    return scratch[:n]
+    return room[:n]
 
 
 @inlined
-def _without_float(values, invalid, scratch):
+def _valid_floats(values, invalid, room):
     n = 0
     for value in values:
         valid = np.isfinite(value)
         for bad in invalid:
             valid &= value != bad
-        scratch[n] = value
+        room[n] = value
         n += valid
-    return scratch[:n]
+    return room[:n]
+
+
+@inlined
+def _as_floats(values, room):
+    for i in range(len(values)):
+        room[i] = values[i]
+    return room[: len(values)]
 
 
 @inlined
@@ -245,16 +249,6 @@ def _between(a, b, t):
     if t >= 0.5:
         return b - step * (1.0 - t)
     return a + step * t
-
-
-@inlined
-def _quartiles_by_sorting(values, work, out):
-    """Sort a copy: for a dozen pixels nothing is quicker."""
-    n = len(values)
-    for i in range(n):
-        work.picked[i] = values[i]
-    _sort(work.picked, 0, n)
-    _quartiles_of_sorted(work.picked[:n], out)
 
 
 @inlined
@@ -295,23 +289,27 @@ def _seek(bins, b, below, k):
 
 
 @kernel
-def _quartiles_by_bins(values, low, high, bins, work, out):
+def _quartiles_of_floats(values, low, high, work, out):
     """Use equal bins between low and high, then sorting within those that hold a quartile.
 
     The bin rises with the value (subtraction, multiplication and truncation are monotone), so that
-    ranks carry over. ``bins`` and ``work.mark`` come and go with zeros.
+    ranks carry over. ``work.bins`` and ``work.mark`` come and go with zeros; ``values`` may be
+    sorted on the way.
     """
     n = len(values)
     count = min(max(n // 2, 32), FLOAT_BINS)
     scale = count / (np.float64(high) - np.float64(low))
-    if not np.isfinite(scale) or scale == 0.0:  # all equal, or a range float64 cannot hold
-        _quartiles_of_sorted(np.sort(values), out)
+    # A few, all equal, or of a range float64 cannot hold.
+    if n < SORT_BELOW or not np.isfinite(scale) or scale == 0.0:
+        _sort(values, 0, n)
+        for q in range(3):
+            k, above = _rank(n, q)
+            out[5 + q] = _between(values[k], values[min(k + 1, n - 1)], above)
         return
-    one = bins.dtype.type(1)
+    bins, mark, begin, at, place = work.bins, work.mark, work.begin, work.at, work.place
     for value in values:
-        bins[_bin(value, low, scale)] += one
+        bins[_bin(value, low, scale)] += np.uint32(1)
     # Ranks k and k + 1 of the three quartiles rise: one walk finds and marks the bins they are in.
-    mark, begin, at, place = work.mark, work.begin, work.at, work.place
     marked, b, below = 0, np.int64(0), np.int64(0)
     for step in range(6):
         rank = _rank(n, step // 2)[0] + step % 2
@@ -338,24 +336,26 @@ def _quartiles_by_bins(values, low, high, bins, work, out):
     mark[: count + 1] = 0
 
 
-@inlined
+@kernel
 def _sort(values, begin, end):
-    """Sort values [begin, end) in place; numpy's sort costs more than a few values are worth."""
-    if end - begin > INSERTION_SORT_LIMIT:
-        values[begin:end].sort()
-        return
-    for i in range(begin + 1, end):
-        value = values[i]
-        j = i
-        while j > begin and values[j - 1] > value:
-            values[j] = values[j - 1]
-            j -= 1
-        values[j] = value
+    """Sort values [begin, end) in place (Shellsort: compiles fast, and mostly there are a few)."""
+    gap = 1
+    while gap < (end - begin) // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(begin + gap, end):
+            value = values[i]
+            j = i
+            while j >= begin + gap and values[j - gap] > value:
+                values[j] = values[j - gap]
+                j -= gap
+            values[j] = value
+        gap //= 3
 
 
 @inlined
 def _bin(value, low, scale):
-    return np.uint64(np.int64((np.float64(value) - low) * scale))
+    return np.uint64(np.int64((value - low) * scale))
 
 
 @inlined
@@ -364,12 +364,3 @@ def _rank(n, q):
     position = (n - 1) * (0.25 * (q + 1))
     k = np.int64(position)
     return k, position - k
-
-
-@inlined
-def _quartiles_of_sorted(values, out):
-    n = len(values)
-    for q in range(3):
-        k, above = _rank(n, q)
-        a, b = np.float64(values[k]), np.float64(values[min(k + 1, n - 1)])
-        out[5 + q] = _between(a, b, above)
