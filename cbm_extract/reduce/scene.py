@@ -4,14 +4,13 @@ The engine opens the bands and drives::
 
     reducer = SceneReducer({"B04": BandRaster(placement, Calibration((0.0,), 1.0, -1000.0)), ...})
     reducer.add(product.bands, product.indices, runs, imaged)   # for each dataset and product
-    for group in reducer.groups:
-        for band, row0, strip in strips_in_turn(group):
-            reducer.feed(band, row0, strip)
+    for band, row0, strip in strips:
+        reducer.feed(band, row0, strip)
     results = reducer.finish()
 
-Bands may be fed one after the other, in turn strip by strip, or each from a thread of its own:
-the results are the same to the bit. In turn within the groups, group after group, takes the least
-memory.
+Bands may be fed one after the other, in turn strip by strip, or each from a thread of its own: the
+results are the same to the bit. Least memory is taken by feeding the bands that an index combines
+in turn, and all others one after the other.
 """
 
 from __future__ import annotations
@@ -108,21 +107,6 @@ class SceneReducer:
         """The bands to feed, in the order of the mapping given."""
         self._start()
         return [band for band in self._bands if band in self._gathers]
-
-    @property
-    def groups(self) -> list[list[str]]:
-        """The bands to feed, together where they share an index: to be fed in turn."""
-        groups: list[list[str]] = []
-        for band in self.bands:
-            mine = {band}
-            for request in self._requests:
-                for index in self._possible(request):
-                    if band in index.bands:
-                        mine.update(index.bands)
-            joined = [group for group in groups if mine.intersection(group)]
-            groups = [group for group in groups if group not in joined]
-            groups.append([*(one for group in joined for one in group), band])
-        return groups
 
     def wanted(self, band: str, row0: int, row1: int) -> bool:
         """Say whether a band's rows [row0, row1) hold a pixel of any product."""

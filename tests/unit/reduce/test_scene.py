@@ -114,18 +114,6 @@ def test_bands_and_indices_of_both_grids(scene, parcels):
     assert_variable(result, 5, expected_of(coarse, ratio(nir - swir, nir + swir)))
 
 
-def test_bands_that_share_an_index_belong_together(parcels):
-    reducer = SceneReducer({**BANDS, "B12": BandRaster(COARSE, CALIBRATION)})
-    reducer.add(("B02", "B04", "B05"), ("NDVI",), list(parcels))
-    reducer.add(("B11",), ("NBR",), list(parcels))
-    assert [sorted(group) for group in reducer.groups] == [
-        ["B02"],
-        ["B05"],
-        ["B11"],
-        ["B04", "B08", "B12"],
-    ]
-
-
 def test_pixels_imaged_and_clear_are_the_most_of_any_band(scene, parcels):
     rasters, classes = scene
     fine, coarse = parcels
