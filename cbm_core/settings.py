@@ -1,4 +1,4 @@
-"""Where the database is: one TOML file, or libpq's own environment.
+"""Where database, object storage and workers are: one TOML file, or libpq's own environment.
 
 The file (``/etc/cbm/cbm.toml``, or the path in ``CBM_CONFIG``) holds no secret; passwords stand in
 the file that ``passfile`` names (libpq's format, mode 0600)::
@@ -11,15 +11,28 @@ the file that ``passfile`` names (libpq's format, mode 0600)::
 
     [database.owner]        # what differs for `cbm schema`
     user = "cbm_admin"
+
+    [storage]               # where s3:// addresses are; without it, AWS's own environment serves
+    endpoint = "https://s3.example"
+    virtual_hosting = false
+    credentials_file = "/etc/cbm/s3-credentials"
+
+    [engine]                # how scenes are worked on
+    threads = 2
+    scheduler = "tls://manager:8786"
+    tls_ca_file = "/etc/cbm/pki/ca.pem"
+    tls_cert_file = "/etc/cbm/pki/host.pem"
+    tls_key_file = "/etc/cbm/pki/host.key"
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from cbm_core.errors import CbmError
 
@@ -28,18 +41,56 @@ CONFIG_VARIABLE = "CBM_CONFIG"
 
 Duty = Literal["ingest", "owner"]
 
-_KEYS = frozenset(
+_Section = TypeVar("_Section", "StorageSettings", "EngineSettings")
+_KINDS = {str: "a text in quotes", int: "a whole number", bool: "true or false"}
+
+_DATABASE_KEYS = frozenset(
     "host port dbname user passfile service sslmode sslrootcert sslcert sslkey "
     "connect_timeout".split()
 )
 
 
 @dataclass(frozen=True)
+class StorageSettings:
+    """The object storage that ``s3://`` addresses mean.
+
+    ``credentials_file`` is in AWS's format, mode 0600; ``profile`` names its section. Files that
+    are read from there may be kept in ``staging_folder`` while they are used, all together up to
+    ``staging_limit_mb`` (10^6 bytes); 0 stages nothing.
+    """
+
+    endpoint: str | None = None
+    region: str = "us-east-1"
+    virtual_hosting: bool = True
+    credentials_file: str | None = None
+    profile: str = "default"
+    ca_file: str | None = None
+    staging_folder: str | None = None
+    staging_limit_mb: int = 4096
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How scenes are worked on: ``threads`` decode a scene's blocks (0: all cores).
+
+    The rest says where the workers' scheduler is, and the certificates (PEM) that all of them show.
+    """
+
+    threads: int = 0
+    scheduler: str | None = None
+    tls_ca_file: str | None = None
+    tls_cert_file: str | None = None
+    tls_key_file: str | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
-    """Connection parameters by duty, as libpq keywords."""
+    """All settings of a host; ``database`` and ``owner`` are connection parameters of libpq."""
 
     database: dict[str, str] = field(default_factory=dict)
     owner: dict[str, str] = field(default_factory=dict)
+    storage: StorageSettings = field(default_factory=StorageSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
 
     def connection(self, duty: Duty) -> dict[str, str]:
         """Return libpq keywords for a duty: the common ones, then the duty's own."""
@@ -82,14 +133,38 @@ def _parse(text: str, file: Path) -> Settings:
         raise CbmError("config_invalid", f"{file} is not valid TOML: {error}.") from None
     database: dict[str, Any] = dict(document.pop("database", {}))
     owner = database.pop("owner", {})
-    unknown = sorted([*document, *(set(database) - _KEYS), *(set(owner) - _KEYS)])
+    storage = _section(document.pop("storage", {}), StorageSettings, "storage", file)
+    engine = _section(document.pop("engine", {}), EngineSettings, "engine", file)
+    unknown = sorted([*document, *(set(database) - _DATABASE_KEYS), *(set(owner) - _DATABASE_KEYS)])
     if unknown:
-        raise CbmError(
-            "config_invalid",
-            f"{file} has keys that mean nothing here: {', '.join(unknown)}.",
-            f"Known keys of [database] and [database.owner]: {', '.join(sorted(_KEYS))}.",
-        )
+        raise _unknown_keys(file, unknown, "[database] and [database.owner]", _DATABASE_KEYS)
     return Settings(
         database={key: str(value) for key, value in database.items()},
         owner={key: str(value) for key, value in owner.items()},
+        storage=storage,
+        engine=engine,
+    )
+
+
+def _section(given: dict[str, Any], kind: type[_Section], name: str, file: Path) -> _Section:
+    known = {one.name: type(one.default) for one in fields(kind)}
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise _unknown_keys(file, unknown, f"[{name}]", known)
+    for key, value in given.items():
+        # Settings without a default are texts.
+        expected = str if known[key] is type(None) else known[key]
+        if type(value) is not expected:
+            raise CbmError(
+                "config_invalid",
+                f"{file}: {key} in [{name}] is {value!r}; expected {_KINDS[expected]}.",
+            )
+    return kind(**given)
+
+
+def _unknown_keys(file: Path, unknown: list[str], where: str, known: Iterable[str]) -> CbmError:
+    return CbmError(
+        "config_invalid",
+        f"{file} has keys that mean nothing here: {', '.join(unknown)}.",
+        f"Known keys of {where}: {', '.join(sorted(known))}.",
     )
