@@ -9,6 +9,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 CONSTRAINTS := constraints/python.txt
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 PYTEST := .venv/bin/python -m pytest
+BENCHMARKS := reduce plan jp2 date store import_parcels s3 memory
 # make demo DATA=<folder> takes your own parcels and scenes, described by <folder>/demo.yml.
 DATA ?=
 
@@ -48,6 +49,14 @@ integration: .venv/done packages ## Tests on a real PostgreSQL with PostGIS
 e2e: .venv/done packages ## The whole job through command line and playbooks
 	$(PYTEST) -q tests/e2e
 
+.PHONY: bench
+bench: .venv/bench-done packages ## Measure against peers and the bars; results in bench-results/ (about 25 minutes)
+	@tools/debian-packages gdal-bin
+	mkdir -p bench-results
+	@status=0; for one in $(BENCHMARKS); do \
+	  .venv/bin/python -m benchmarks.$$one --json bench-results/$$one.json | tee bench-results/$$one.md || status=1; \
+	done; exit $$status
+
 .PHONY: wheel
 wheel: .venv-controller/done ## Build the distribution into dist/
 	.venv-controller/bin/python -m pip wheel --quiet --no-deps -w dist .
@@ -70,6 +79,10 @@ packages: ## Install the Debian packages the tests need
 	.venv/bin/python $(PIP_INSTALL) -e '.[dev]'
 	touch $@
 
+.venv/bench-done: .venv/done
+	.venv/bin/python $(PIP_INSTALL) -e '.[bench]'
+	touch $@
+
 .venv-controller/done: pyproject.toml $(CONSTRAINTS)
 	@tools/debian-packages python3-venv
 	$(PYTHON) -m venv --clear .venv-controller
@@ -78,4 +91,4 @@ packages: ## Install the Debian packages the tests need
 
 .PHONY: clean
 clean: ## Remove what was built in this folder
-	rm -rf .venv .venv-controller build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-controller build dist bench-results *.egg-info .mypy_cache .ruff_cache .pytest_cache
