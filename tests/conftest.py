@@ -1,9 +1,14 @@
 """Fixtures every kind of test may use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.seaweed import Seaweed
 
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -18,3 +23,12 @@ def data_dir() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator["Seaweed"]:
+    """A real S3 server (SeaweedFS) with the bucket `cbm`; see tests/seaweed.py."""
+    from tests.seaweed import server
+
+    with server() as running:
+        yield running
