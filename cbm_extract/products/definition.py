@@ -24,11 +24,12 @@ S2_BANDS = (
     "B11",
     "B12",
 )
-# Sentinel-2 surface reflectance, Sentinel-1 backscatter and 6-day coherence.
+# Sentinel-2 surface reflectance; Sentinel-1 backscatter, 6-day and 12-day coherence.
 CARD_BANDS: dict[str, tuple[str, ...]] = {
     "s2": S2_BANDS,
     "bs": ("VV", "VH"),
     "c6": ("VV", "VH"),
+    "c12": ("VV", "VH"),
 }
 CLASS_BANDS = {"s2": "SCL"}
 
@@ -36,7 +37,9 @@ CLASS_BANDS = {"s2": "SCL"}
 class Product(BaseModel):
     """What is extracted; a changed definition is another product.
 
-    Lists are stored as given: the order of ``variables`` is that of the stored statistics.
+    Lists are stored as given: the order of ``variables`` is that of the stored statistics. A
+    parcel of whose imaged pixels (class not 0) less than ``min_clear_share`` (0 to 1) are clear of
+    the mask counts as clouded altogether.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,6 +50,7 @@ class Product(BaseModel):
     indices: tuple[str, ...] = ()
     mask_classes: tuple[int, ...] = ()
     mask_dilation_m: float = Field(default=0.0, ge=0, le=5000)
+    min_clear_share: float = Field(default=0.0, ge=0, le=1)
     buffer_m: float = Field(default=0.0, ge=0, le=1000)
     tiles: Literal["home", "all"] = "home"
     class_band: str | None = None
@@ -100,8 +104,11 @@ class Product(BaseModel):
             problems.append(f"card {self.card} has no class band to mask with")
         if self.class_band not in (None, CLASS_BANDS.get(self.card)):
             problems.append(f"unknown class band {self.class_band!r} for card {self.card}")
-        if self.mask_dilation_m and not self.mask_classes:
-            problems.append("mask_dilation_m is given without mask_classes")
+        problems += [
+            f"{name} is given without mask_classes"
+            for name in ("mask_dilation_m", "min_clear_share")
+            if getattr(self, name) and not self.mask_classes
+        ]
         return problems
 
     @property
@@ -117,8 +124,12 @@ class Product(BaseModel):
 
     @property
     def definition(self) -> dict[str, Any]:
-        """Everything but the name, as JSON types; mask classes in order."""
-        document = self.model_dump(mode="json", exclude={"name"})
+        """Everything but the name, as JSON types; mask classes in order.
+
+        Without a ``min_clear_share`` it is what it was before there was one, and so is the hash.
+        """
+        absent = set() if self.min_clear_share else {"min_clear_share"}
+        document = self.model_dump(mode="json", exclude={"name", *absent})
         return {**document, "mask_classes": sorted(self.mask_classes)}
 
     @property

@@ -45,6 +45,8 @@ def _line(product: Product, source: str) -> str:
     if product.mask_classes:
         spread = f" + {product.mask_dilation_m:g} m" if product.mask_dilation_m else ""
         parts.append(f"masks classes {' '.join(map(str, product.mask_classes))}{spread}")
+    if product.min_clear_share:
+        parts.append(f"parcels at least {product.min_clear_share:.0%} clear")
     if product.buffer_m:
         parts.append(f"{product.buffer_m:g} m inwards")
     parts.append(f"tiles {product.tiles}")

@@ -24,6 +24,9 @@ def test_presets():
     assert s2.tiles == clear.tiles == "home"
     assert s2.class_band == clear.class_band == "SCL"
     assert s2.buffer_m == clear.mask_dilation_m == 0
+    for card in ("bs", "c6", "c12"):
+        product = catalogue.presets()[card]
+        assert (product.card, product.variables, product.tiles) == (card, ("VV", "VH"), "all")
 
 
 def test_bands_of_indices_are_read_though_not_stored():
@@ -47,6 +50,7 @@ def test_hash_is_that_of_the_definition_however_it_is_spelt():
         {"indices": ["NDVI"]},
         {"mask_classes": [3]},
         {"mask_dilation_m": 20},
+        {"min_clear_share": 0.5},
         {"buffer_m": 5},
         {"tiles": "all"},
     ]
@@ -57,8 +61,20 @@ def test_hash_is_that_of_the_definition_however_it_is_spelt():
     assert product.hash not in hashes
 
 
-def test_registered_definition_reads_back():
-    product = Product.model_validate({**GRASS, "mask_classes": [3, 9], "buffer_m": 2.5})
+def test_hashes_of_products_without_a_clear_share_stay():
+    s2, clear = catalogue.presets()["s2"], catalogue.presets()["s2_clear"]
+    assert s2.hash.hex()[:16] == "24eb7af3fb7a4978"
+    assert clear.hash.hex()[:16] == "b929742a8fcba2a1"
+    assert "min_clear_share" not in clear.definition
+    limited = Product.model_validate({**clear.model_dump(), "min_clear_share": 0.8})
+    assert limited.definition["min_clear_share"] == 0.8
+
+
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_registered_definition_reads_back(share):
+    product = Product.model_validate(
+        {**GRASS, "mask_classes": [3, 9], "buffer_m": 2.5, "min_clear_share": share}
+    )
     stored = json.loads(product.canonical_json)
     again = Product.from_definition("grass", stored)
     assert again == product
@@ -83,13 +99,15 @@ def test_a_product_does_not_change():
     [
         ({"bands": ["B04", "B10"]}, "unknown band 'B10' for card s2 (known: B01, B02"),
         ({"indices": ["NDXI"]}, "unknown index 'NDXI' for card s2 (known: NDVI"),
-        ({"card": "s3"}, "unknown card 's3' (known: s2, bs, c6)"),
+        ({"card": "s3"}, "unknown card 's3' (known: s2, bs, c6, c12)"),
         ({"card": "c6", "bands": ["VV"]}, "unknown index 'NDVI' for card c6 (known: none)"),
         ({"bands": [], "indices": []}, "neither bands nor indices"),
         ({"bands": ["B04", "B04"]}, "B04 named more than once"),
         ({"mask_classes": [12]}, "mask class 12 is not one of 0 to 11"),
         ({"mask_classes": [3, 3]}, "a mask class is named more than once"),
-        ({"mask_dilation_m": 20}, "without mask_classes"),
+        ({"mask_dilation_m": 20}, "mask_dilation_m is given without mask_classes"),
+        ({"min_clear_share": 0.5}, "min_clear_share is given without mask_classes"),
+        ({"mask_classes": [3], "min_clear_share": 1.5}, "min_clear_share: Input should be less"),
         ({"class_band": "QA60"}, "unknown class band 'QA60'"),
         ({"tiles": "some"}, "tiles: Input should be 'home' or 'all'"),
         ({"buffer_m": -5}, "buffer_m: Input should be greater"),
@@ -162,7 +180,8 @@ def test_choosing_by_name(tmp_path):
 def test_list_shows_presets_and_the_files(tmp_path):
     context = Context(settings=Settings())
     answer = LIST.run(ListArguments(), context)
-    assert [one["name"] for one in answer.result["products"]] == ["s2", "s2_clear"]
+    names = ["s2", "s2_clear", "bs", "c6", "c12"]
+    assert [one["name"] for one in answer.result["products"]] == names
     assert not answer.changed
     file = tmp_path / "mine.yml"
     file.write_text(json.dumps({"products": [{**GRASS, "mask_classes": [9], "buffer_m": 5}]}))
