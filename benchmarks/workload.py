@@ -1,8 +1,8 @@
 """What is measured: parcels and bands of one Sentinel-2 tile, the same every time.
 
 The tile is one of UTM zone 32: EPSG:32632, upper left corner 399960, 5300040, 109.8 km a side:
-10980 pixels of 10 m, 5490 of 20 m. Files are made once and kept in a folder (``--folder``); later runs use those
-that are there. Run as a script to make them all beforehand: ``python -m benchmarks.workload``.
+10980 pixels of 10 m, 5490 of 20 m. Files are made once and kept in a folder (``--folder``); later
+runs use those that are there. Run as a script to make them all beforehand: ``python -m benchmarks.workload``.
 """
 
 from __future__ import annotations
