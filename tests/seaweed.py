@@ -1,4 +1,4 @@
-"""A real S3 server for tests: SeaweedFS on loopback, with two identities that have different rights.
+"""A real S3 server for tests: SeaweedFS on loopback, with identities that have different rights.
 
     with seaweed.server() as store:
         href = store.put("bands/b04.tif", path.read_bytes())        # s3://cbm/bands/b04.tif
