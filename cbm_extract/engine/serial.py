@@ -2,48 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
-from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import date
 
 from cbm_core import db
 from cbm_core.db import Connection
-from cbm_core.errors import CbmError
 from cbm_core.progress import Step, step
 from cbm_core.settings import Settings
-from cbm_extract.engine import scene_task
-from cbm_extract.engine.scene_task import Outcome
+from cbm_extract.engine.worker import Tally, Worker, settle
 from cbm_extract.ledger import claims
 from cbm_extract.ledger.claims import Backlog
-from cbm_extract.ledger.states import Claim, Scope
-from cbm_extract.store import signatures
+from cbm_extract.ledger.states import Scope
 
 # How often to look whether another worker's scene is done, or its lease has run out.
 _POLL_SECONDS = 0.5
-
-
-@dataclass
-class Tally:
-    """What a worker has done: scenes, items by what became of them, rows written.
-
-    ``partitions`` are the (dataset id, first day of a month) that the rows went to.
-    """
-
-    scenes: int = 0
-    items: dict[str, int] = field(default_factory=dict)
-    rows: int = 0
-    partitions: set[tuple[int, date]] = field(default_factory=set)
-
-    def add(self, outcome: Outcome) -> None:
-        """Count a scene."""
-        self.scenes += 1
-        self.rows += outcome.rows
-        self.partitions |= outcome.partitions
-        for state, number in outcome.items.items():
-            self.items[state] = self.items.get(state, 0) + number
 
 
 def run(settings: Settings, scope: Scope, lease_seconds: float) -> Tally:
@@ -57,42 +28,23 @@ def run(settings: Settings, scope: Scope, lease_seconds: float) -> Tally:
             its lease has run out.
 
     """
-    worker = f"{socket.gethostname()}:{os.getpid()}"
     tally = Tally()
     with db.session(settings) as connection:
-        with db.transaction(connection) as cursor:
-            claims.guard(cursor, lease_seconds)
+        worker = Worker(settings, connection, scope, lease_seconds)
         open_scenes = _backlog(connection, scope)
         total = open_scenes.claimable + open_scenes.leased
         if not total:
             return tally
         with step("Extracting", total, "scenes") as progress:
             while True:
-                with db.transaction(connection) as cursor:
-                    claim = claims.claim(cursor, scope, worker, lease_seconds)
-                if claim is not None:
-                    tally.add(_do(settings, connection, claim))
+                outcome = worker.do_next()
+                if outcome is not None:
+                    tally.add(outcome)
                     progress.advance()
                 elif not _wait(connection, scope, progress):
                     break
-        for dataset_id, month in sorted(tally.partitions):
-            signatures.analyze_partition(connection, dataset_id, month)
+        settle(connection, tally)
     return tally
-
-
-def _do(settings: Settings, connection: Connection, claim: Claim) -> Outcome:
-    try:
-        return scene_task.run(settings, connection, claim)
-    except BaseException:
-        # The session may be in the middle of anything, and would hold locks.
-        connection.close()
-        with (
-            suppress(CbmError),  # the database is gone: the lease will run out
-            db.session(settings) as fresh,
-            db.transaction(fresh) as cursor,
-        ):
-            claims.release(cursor, claim)
-        raise
 
 
 def _wait(connection: Connection, scope: Scope, progress: Step) -> bool:

@@ -15,7 +15,7 @@ from cbm_core.db import Connection, Cursor
 from cbm_core.errors import CbmError
 from cbm_core.verbs import Answer, ChangingArguments, Context, Verb, positional
 from cbm_extract.engine import serial
-from cbm_extract.engine.serial import Tally
+from cbm_extract.engine.worker import Tally
 from cbm_extract.ledger import claims, enqueue, overview
 from cbm_extract.ledger.enqueue import EnqueuePlan, Wanted
 from cbm_extract.ledger.states import DEFAULT_LEASE_SECONDS, Scope

@@ -10,7 +10,7 @@ import shapely
 
 from cbm_core.errors import CbmError
 from cbm_core.verbs import Context
-from cbm_extract.engine import serial
+from cbm_extract.engine import scene_task
 from cbm_extract.ledger import verbs as ledger_verbs
 from tests.extraction import (
     COLS,
@@ -409,7 +409,7 @@ class TestTogether:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(serial.scene_task, "run", interrupted)
+            patch.setattr(scene_task, "run", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 world.extract(B04)
         assert sql(world.settings, "SELECT state, attempts FROM cbm.work_item") == [("pending", 0)]
@@ -417,7 +417,6 @@ class TestTogether:
 
     def test_a_worker_that_overslept_writes_nothing(self, world, monkeypatch):
         """Its lease runs out while it reads; another does the scene; then it wakes."""
-        from cbm_extract.engine import scene_task
 
         world.parcels([FIELD])
         world.scene({"B04": texture()})
