@@ -72,3 +72,14 @@ def step(label: str, total: int | None = None, unit: str = "items") -> Iterator[
             log.say(" (stopped)")
             raise
         log.say(" (done)")
+
+
+def note(text: str) -> None:
+    """Say one line on standard error, above a bar that may stand there."""
+    stream = sys.stderr
+    if stream.isatty():
+        from tqdm import tqdm
+
+        tqdm.write(text, file=stream)
+    else:
+        print(text, file=stream, flush=True)

@@ -39,6 +39,7 @@ VERBS = {
     "scenes list": "cbm_extract.catalogue.verbs:LIST",
     "product list": "cbm_extract.products.verbs:LIST",
     "extract": "cbm_extract.engine.verbs:EXTRACT",
+    "dispatch": "cbm_extract.engine.cluster.verbs:DISPATCH",
     "ledger status": "cbm_extract.ledger.verbs:STATUS",
     "ledger retry": "cbm_extract.ledger.verbs:RETRY",
     "signatures show": "cbm_extract.report.verbs:SHOW",
