@@ -2,7 +2,7 @@
 
 The tile is one of UTM zone 32: EPSG:32632, upper left corner 399960, 5300040, 109.8 km a side:
 10980 pixels of 10 m, 5490 of 20 m. Files are made once and kept in a folder (``--folder``); later
-runs use those that are there. Run as a script to make them all beforehand: ``python -m benchmarks.workload``.
+runs use those that are there. To make them all beforehand: ``python -m benchmarks.workload``.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from cbm_extract.read.strips import Band, open_band
 from cbm_extract.reduce.classes import as_classes, class_counts
 from cbm_extract.reduce.index_values import Calibration
 from cbm_extract.reduce.indices import INDICES
-from cbm_extract.reduce.mask import Mask, class_mask, cut
+from cbm_extract.reduce.mask import Cut, Mask, class_mask, cut, without_clouded
 from cbm_extract.reduce.scene import BandRaster, ProductResult, SceneReducer
 from cbm_extract.store.work import SceneRow
 
@@ -53,7 +53,8 @@ class SceneReading:
         self._rasters: dict[str, BandRaster] = {}
         self._counts: dict[Area, Classes] = {}
         self._masks: dict[MaskKey, Mask] = {}
-        self._cut: dict[tuple[int, MaskKey], Runs] = {}
+        self._cut: dict[tuple[int, MaskKey], Cut] = {}
+        self._clearest: dict[tuple[tuple[int, ...], float], list[Cut]] = {}
         self._negative: NegativeShare | None = None
 
     def read(self, jobs: Sequence[Job]) -> dict[int, JobResult]:
@@ -99,21 +100,28 @@ class SceneReading:
         reads = [band for band in product.reads if band in self._rasters]
         placements = dict.fromkeys(self._rasters[band].placement for band in reads)
         try:
-            imaged = [self._areas.runs(job.area, placement) for placement in placements]
-            runs = None
+            runs = [self._areas.runs(job.area, placement) for placement in placements]
+            hidden: list[NDArray[np.int64]] = []
             if product.mask_classes:
-                runs = [self._without_mask(one, job) for one in imaged]
-            reducer.add(product.bands, product.indices, runs or imaged, imaged if runs else None)
+                cuts = self._without_mask(runs, job)
+                runs, hidden = [one.runs for one in cuts], [one.hidden for one in cuts]
+            reducer.add(product.bands, product.indices, runs, hidden)
         except CbmError as error:
             job.error = error
         return job.error is None
 
-    def _without_mask(self, runs: Runs, job: Job) -> Runs:
-        mask = _mask_key(job)
-        key = id(runs), mask
-        if key not in self._cut:
-            self._cut[key] = cut(runs, self._masks[mask])
-        return self._cut[key]
+    def _without_mask(self, runs: Sequence[Runs], job: Job) -> list[Cut]:
+        mask, share = _mask_key(job), job.product.min_clear_share
+        for one in runs:
+            if (id(one), mask) not in self._cut:
+                self._cut[id(one), mask] = cut(one, self._masks[mask])
+        cuts = [self._cut[id(one), mask] for one in runs]
+        if share == 0:
+            return cuts
+        key = tuple(id(one) for one in cuts), share
+        if key not in self._clearest:
+            self._clearest[key] = without_clouded(cuts, share)
+        return self._clearest[key]
 
     def _read_classes(self, jobs: Sequence[Job]) -> None:
         """Count classes and make masks; the class raster itself is not kept."""

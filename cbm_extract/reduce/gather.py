@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cbm_extract.plan.compiled import inlined, kernel
 from cbm_extract.plan.lattice import Nesting, Placement, nest
 from cbm_extract.plan.runs import Runs
+from cbm_extract.reduce.expand import expand
 from cbm_extract.reduce.validity import invalid_values, working_type
 
 # Values handed on at once: small enough to stay in a core's cache.
@@ -121,6 +122,10 @@ class Gather:
             return self._runs.wanted(row0, row1)
         factor, offset = self._nesting.factor, self._nesting.row_offset
         return self._runs.wanted((row0 - offset) // factor, -((offset - row1) // factor))
+
+    def wanted_runs(self) -> Runs:
+        """Return the pixels that are looked at, as runs of the band's own raster."""
+        return self._runs if self._copies else expand(self._runs, self._placement, self._nesting)
 
     def feed(self, row0: int, strip: NDArray[Any]) -> None:
         """Take the band's rows from ``row0``: [rows, width]. Rows ascend; unwanted ones may lack.

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,19 +17,36 @@ from cbm_extract.plan.compiled import inlined, kernel
 from cbm_extract.plan.lattice import Lattice, Placement, nest
 from cbm_extract.plan.runs import Runs
 
+# What a pixel of the class raster is.
+_MASKED, _UNSEEN = np.uint8(1), np.uint8(2)
+
 
 @dataclass(frozen=True)
 class Mask:
     """The masked pixels of a class raster.
 
-    ``values`` is uint8 [height, width] of ``placement``; a pixel is masked where
-    ``masked[value]`` (bool [256]). Pixels outside the raster count as class 0: ``outside``.
+    ``values`` is uint8 [height, width] of ``placement``. ``kinds`` uint8 [256] says of each value
+    if it is masked (1), without data (2: class 0), both (3) or neither. Pixels outside the raster
+    are of class 0: ``outside`` is its kind.
     """
 
     placement: Placement
     values: NDArray[np.uint8]
-    masked: NDArray[np.bool_]
-    outside: bool
+    kinds: NDArray[np.uint8]
+    outside: int
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a mask leaves of runs, and what the class raster alone says about them.
+
+    ``runs`` are of the same geometries, some perhaps without a pixel. ``hidden`` and ``clear``
+    int64 [n] count the pixels with data (class not 0) that are masked, and those that are not.
+    """
+
+    runs: Runs
+    hidden: NDArray[np.int64]
+    clear: NDArray[np.int64]
 
 
 def class_mask(
@@ -47,40 +64,70 @@ def class_mask(
     """
     if classes.shape != (placement.height, placement.width):
         raise ValueError(f"classes {classes.shape} for a raster placed at {placement}")
-    masked = np.zeros(256, dtype=bool)
-    masked[sorted(masked_classes)] = True
-    outside = bool(masked[0])
-    if dilation_m > 0 and masked.any():
-        classes = _dilate(classes, masked, _half_widths(placement.lattice, dilation_m))
-        masked = np.arange(256) == 1
-    return Mask(placement, classes, masked, outside)
+    kinds = np.zeros(256, dtype=np.uint8)
+    kinds[sorted(masked_classes)] = _MASKED
+    kinds[0] |= _UNSEEN
+    outside = int(kinds[0])
+    if dilation_m > 0 and len(masked_classes):
+        classes = _dilate(classes, kinds, _half_widths(placement.lattice, dilation_m))
+        kinds = np.arange(256, dtype=np.uint8)
+    return Mask(placement, classes, kinds, outside)
 
 
-def cut(runs: Runs, mask: Mask) -> Runs:
-    """Return the runs without masked pixels; the same geometries, also those left without a pixel.
+def cut(runs: Runs, mask: Mask) -> Cut:
+    """Take masked pixels out of runs.
 
     The pixels of one grid must consist of whole pixels of the other (SCL at 20 m, bands at 10, 20
-    or 60 m). A pixel that covers several pixels of the mask is masked where any of them is.
+    or 60 m). A pixel that covers several pixels of the mask is masked, or without data, where any
+    of them is.
 
     Raises CbmError ``grids_not_nested``.
     """
     ours, theirs = runs.placement, mask.placement
     coarse_mask = ours.lattice.xres <= theirs.lattice.xres * (1 + 1e-9)
     nesting = nest(ours, theirs) if coarse_mask else nest(theirs, ours)
-    indptr, row, col, length = _cut(
+    indptr, row, col, length, hidden, clear = _cut(
         runs.indptr,
         runs.row,
         runs.col,
         runs.length,
         mask.values,
-        mask.masked,
+        mask.kinds,
         mask.outside,
         coarse_mask,
         nesting.factor,
         nesting.row_offset,
         nesting.col_offset,
     )
-    return replace(runs, indptr=indptr, row=row, col=col, length=length)
+    left = replace(runs, indptr=indptr, row=row, col=col, length=length)
+    return Cut(left, hidden, clear)
+
+
+def without_clouded(cuts: Sequence[Cut], min_clear_share: float) -> list[Cut]:
+    """Take the pixels of clouded geometries out of all the grids of a product.
+
+    Clouded is a geometry of whose pixels with data less than ``min_clear_share`` are clear, on the
+    finest of the grids. Its clear pixels with data then count as hidden.
+    """
+    if not cuts:
+        return []
+    finest = min(cuts, key=lambda one: one.runs.placement.lattice.xres)
+    few = finest.clear < min_clear_share * (finest.clear + finest.hidden)
+    clouded = finest.runs.geometry_ids[few]
+    return [_without(one, np.isin(one.runs.geometry_ids, clouded)) for one in cuts]
+
+
+def _without(one: Cut, clouded: NDArray[np.bool_]) -> Cut:
+    runs = one.runs
+    count = np.diff(runs.indptr)
+    keep = np.repeat(~clouded, count)
+    indptr = np.zeros_like(runs.indptr)
+    np.cumsum(np.where(clouded, 0, count), out=indptr[1:])
+    left = replace(
+        runs, indptr=indptr, row=runs.row[keep], col=runs.col[keep], length=runs.length[keep]
+    )
+    hidden = one.hidden + np.where(clouded, one.clear, 0)
+    return Cut(left, hidden, np.where(clouded, 0, one.clear))
 
 
 def _half_widths(lattice: Lattice, dilation_m: float) -> NDArray[np.int64]:
@@ -101,11 +148,11 @@ def _half_widths(lattice: Lattice, dilation_m: float) -> NDArray[np.int64]:
 
 
 @kernel
-def _dilate(classes, masked, half_widths):
-    """Return 1 where a masked pixel lies within reach, else 0."""
+def _dilate(classes, kinds, half_widths):
+    """Return the kinds of the pixels, masked where a masked pixel lies within reach."""
     height, width = classes.shape
     reach = len(half_widths) // 2
-    begins, spans = _masked_spans(classes, masked)
+    begins, spans = _masked_spans(classes, kinds)
     out = np.zeros((height, width), np.uint8)
     edges = np.zeros(width + 1, np.int32)
     for row in range(height):
@@ -118,12 +165,12 @@ def _dilate(classes, masked, half_widths):
         depth = np.int32(0)
         for c in range(width):
             depth += edges[c]
-            out[row, c] = depth > 0
+            out[row, c] = (kinds[classes[row, c]] & _UNSEEN) | np.uint8(depth > 0)
     return out
 
 
 @kernel
-def _masked_spans(classes, masked):
+def _masked_spans(classes, kinds):
     """Find the masked columns [from, to) of each row, CSR."""
     height, width = classes.shape
     begins = np.zeros(height + 1, np.int64)
@@ -133,7 +180,7 @@ def _masked_spans(classes, masked):
         for row in range(height):
             inside = False
             for c in range(width + 1):
-                here = c < width and masked[classes[row, c]]
+                here = c < width and kinds[classes[row, c]] & _MASKED != 0
                 if here and not inside:
                     if fill:
                         spans[k, 0] = c
@@ -147,21 +194,10 @@ def _masked_spans(classes, masked):
 
 
 @kernel
-def _cut(
-    indptr,
-    row,
-    col,
-    length,
-    values,
-    masked,
-    outside,
-    coarse,
-    factor,
-    down,
-    right,
-):
+def _cut(indptr, row, col, length, values, kinds, outside, coarse, factor, down, right):
     n = len(indptr) - 1
     out = np.zeros(n + 1, np.int64)
+    hidden, clear = np.zeros(n, np.int64), np.zeros(n, np.int64)
     runs = np.empty((len(row) + len(row) // 4 + 64, 3), np.int32)
     # Steps along a run: pixels of a coarse mask, or our own pixels over squares of a fine one.
     block, stride = (1, factor) if coarse else (factor, 1)
@@ -169,10 +205,7 @@ def _cut(
     for g in range(n):
         for j in range(indptr[g], indptr[g + 1]):
             if used + length[j] // 2 + 1 > len(runs):
-                larger = np.empty((2 * len(runs) + length[j], 3), np.int32)
-                for k in range(used):
-                    larger[k, 0], larger[k, 1], larger[k, 2] = runs[k, 0], runs[k, 1], runs[k, 2]
-                runs = larger
+                runs = _grown(runs, used, length[j])
             c, end = np.int64(col[j]), np.int64(col[j]) + np.int64(length[j])
             if coarse:
                 top, left = (np.int64(row[j]) - down) // factor, (c - right) // factor
@@ -182,14 +215,20 @@ def _cut(
                 edge = c + 1
             start = np.int64(-1)
             while c < end:
-                if _hidden(values, masked, outside, top, left, block):
+                kind = _kind(values, kinds, outside, top, left, block)
+                following = min(edge, end)
+                if kind == 0:
+                    clear[g] += following - c
+                elif kind == _MASKED:
+                    hidden[g] += following - c
+                if kind & _MASKED:
                     if start >= 0:
                         runs[used, 0], runs[used, 1], runs[used, 2] = row[j], start, c - start
                         used += 1
                         start = np.int64(-1)
                 elif start < 0:
                     start = c
-                c = min(edge, end)
+                c = following
                 edge += stride
                 left += block
             if start >= 0:
@@ -197,17 +236,25 @@ def _cut(
                 used += 1
         out[g + 1] = used
     kept = runs[:used]
-    return out, kept[:, 0].copy(), kept[:, 1].copy(), kept[:, 2].astype(np.uint16)
+    return out, kept[:, 0].copy(), kept[:, 1].copy(), kept[:, 2].astype(np.uint16), hidden, clear
+
+
+@kernel
+def _grown(runs, used, more):
+    larger = np.empty((2 * len(runs) + more, 3), np.int32)
+    for k in range(used):
+        larger[k, 0], larger[k, 1], larger[k, 2] = runs[k, 0], runs[k, 1], runs[k, 2]
+    return larger
 
 
 @inlined
-def _hidden(values, masked, outside, top, left, block):
-    """Say whether any pixel of a square of the mask is masked."""
+def _kind(values, kinds, outside, top, left, block):
+    """Return the kinds of a square of the mask together."""
+    found = np.uint8(0)
     for r in range(top, top + block):
         for c in range(left, left + block):
             if r < 0 or c < 0 or r >= values.shape[0] or c >= values.shape[1]:
-                if outside:
-                    return True
-            elif masked[values[r, c]]:
-                return True
-    return False
+                found |= np.uint8(outside)
+            else:
+                found |= kinds[values[r, c]]
+    return found

@@ -18,8 +18,9 @@ class ProductResult:
 
     geometry_ids int32 [n], rising: those with ``px_imaged`` > 0. ``stats`` float32 [n, variables *
     8] in stored units (indices in their own), variables in the order of bands, then indices:
-    count 0 and NaN where a variable has no value. px_imaged, px_clear int32 [n]: the largest number
-    of valid pixels that any band the product reads has, before and after the mask.
+    count 0 and NaN where a variable has no value. Of the bands that the product reads, px_clear
+    int32 [n] is the largest number of valid pixels that the mask leaves, px_imaged int32 [n] the
+    largest sum of that and of the pixels with data in the class raster that the mask hides.
     """
 
     geometry_ids: NDArray[np.int32]
@@ -32,7 +33,7 @@ class Output:
     """Takes the variables of a product one by one, as they are complete."""
 
     def __init__(self, runs: Iterable[Runs], variables: int) -> None:
-        """Take the runs before the mask, of all grids that the product reads."""
+        """Take the runs of all grids that the product reads."""
         ids = [np.empty(0, dtype=np.int32), *(one.geometry_ids for one in runs)]
         self._ids = np.unique(np.concatenate(ids))
         shape = len(self._ids), variables, len(STATISTICS)
@@ -45,15 +46,11 @@ class Output:
         """Take the statistics [n, 8], in stored units, of a variable on its runs."""
         self._stats[self._places(runs), variable] = stored
 
-    def count_imaged(self, runs: Runs, counts: NDArray[np.int64]) -> None:
-        """Take a band's numbers of valid pixels before the mask."""
+    def count(self, runs: Runs, valid: NDArray[np.int64], hidden: NDArray[np.int64] | int) -> None:
+        """Take a band's numbers of valid pixels [n], and those that the mask hides in its grid."""
         places = self._places(runs)
-        self._imaged[places] = np.maximum(self._imaged[places], counts)
-
-    def count_clear(self, runs: Runs, counts: NDArray[np.int64]) -> None:
-        """Take a band's numbers of valid pixels after the mask."""
-        places = self._places(runs)
-        self._clear[places] = np.maximum(self._clear[places], counts)
+        self._clear[places] = np.maximum(self._clear[places], valid)
+        self._imaged[places] = np.maximum(self._imaged[places], valid + hidden)
 
     def result(self) -> ProductResult:
         """Return the rows of the geometries that were imaged."""

@@ -3,7 +3,7 @@
 The engine opens the bands and drives::
 
     reducer = SceneReducer({"B04": BandRaster(placement, Calibration((0.0,), 1.0, -1000.0)), ...})
-    reducer.add(product.bands, product.indices, runs, imaged)   # for each dataset and product
+    reducer.add(product.bands, product.indices, runs, hidden)   # for each dataset and product
     for band, row0, strip in strips:
         reducer.feed(band, row0, strip)
     results = reducer.finish()
@@ -48,7 +48,7 @@ class _Request:
     bands: tuple[str, ...]
     indices: tuple[Index, ...]
     runs: dict[Placement, Runs]
-    imaged: dict[Placement, Runs]
+    hidden: dict[Placement, NDArray[np.int64]]
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -78,13 +78,14 @@ class SceneReducer:
         bands: Sequence[str],
         indices: Sequence[str],
         runs: Sequence[Runs],
-        imaged: Sequence[Runs] | None = None,
+        hidden: Sequence[NDArray[np.int64]] = (),
     ) -> None:
         """Ask for a product of a dataset, before the first strip.
 
         ``runs`` are the planned pixels after the mask, one for each placement of the bands the
-        product reads; ``imaged`` the same before the mask, None where it masks nothing. Hand over
-        the same objects where products share runs.
+        product reads; ``hidden`` int64 [n] are the numbers of imaged pixels that the mask took from
+        each of them, in the same order, nothing where it masks nothing. Hand over the same objects
+        where products share runs.
 
         Raises CbmError ``grids_not_nested`` where an index combines bands whose grids do not nest.
         """
@@ -94,7 +95,7 @@ class SceneReducer:
             tuple(bands),
             tuple(INDICES[name] for name in indices),
             {one.placement: one for one in runs},
-            {one.placement: one for one in (runs if imaged is None else imaged)},
+            dict(zip((one.placement for one in runs), hidden, strict=len(hidden) > 0)),
         )
         for index in self._possible(request):
             coarsest = self._coarsest(index)
@@ -112,6 +113,14 @@ class SceneReducer:
         """Say whether a band's rows [row0, row1) hold a pixel of any product."""
         self._start()
         return any(gather.wanted(row0, row1) for gather in self._gathers[band])
+
+    def wanted_runs(self, band: str) -> list[Runs]:
+        """Return the pixels of a band's own raster that any product needs; no other is looked at.
+
+        Of rows that are ``wanted`` other pixels may have any value.
+        """
+        self._start()
+        return [gather.wanted_runs() for gather in self._gathers.get(band, [])]
 
     def feed(self, band: str, row0: int, strip: NDArray[Any]) -> None:
         """Take a band's rows from ``row0``: raw values [rows, width], top to bottom.
@@ -145,9 +154,8 @@ class SceneReducer:
             reads = self._had(request.reads)
             for band in reads:
                 self._want_count(band, request.runs)
-                self._want_count(band, request.imaged)
-            imaged = [request.imaged[self._bands[band].placement] for band in reads]
-            self._outputs.append(Output(imaged, len(request.bands) + len(request.indices)))
+            runs = [request.runs[self._bands[band].placement] for band in reads]
+            self._outputs.append(Output(runs, len(request.bands) + len(request.indices)))
         for band, attached in self._attached.items():
             raster = self._bands[band]
             self._gathers[band] = [
@@ -222,9 +230,8 @@ class SceneReducer:
 
     def _put_band(self, band: str, request: _Request, output: Output) -> None:
         raster = self._bands[band]
-        runs, imaged = request.runs[raster.placement], request.imaged[raster.placement]
-        output.count_clear(runs, self._valid(band, runs))
-        output.count_imaged(imaged, self._valid(band, imaged))
+        runs = request.runs[raster.placement]
+        output.count(runs, self._valid(band, runs), request.hidden.get(raster.placement, 0))
         if band in request.bands:
             raw = self._statistics[band, id(runs)].result
             scale, offset = raster.calibration.scale, raster.calibration.offset

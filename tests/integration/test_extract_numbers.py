@@ -244,16 +244,36 @@ class TestClassesAndMasks:
             target.write(classes, 1)
         world.extract(MASKED, {**B04, "name": "plain"})
         masked = np.isin(classes, MASKED["mask_classes"]).repeat(2, 0).repeat(2, 1)
-        usable = inside(RING, paths["B04"]) & (band != 0)
+        ring = inside(RING, paths["B04"])
+        usable = ring & (band != 0)
+        hidden_here = ring & masked & (classes != 0).repeat(2, 0).repeat(2, 1)
         row = world.rows()[number]
         np.testing.assert_array_equal(row.stats["B04"], statistics(band[usable & ~masked]))
-        assert (row.imaged, row.clear) == (usable.sum(), (usable & ~masked).sum())
+        clear = (usable & ~masked).sum()
+        assert (row.imaged, row.clear) == (clear + hidden_here.sum(), clear)
         plain = world.rows("plain")[number]
         np.testing.assert_array_equal(plain.stats["B04"], statistics(band[usable]))
         assert plain.classes == row.classes
         covered = world.rows()[hidden]
         assert covered.stats is None
         assert (covered.imaged, covered.clear, covered.classes) == (16, 0, {9: 4})
+
+    def test_too_small_a_clear_share_is_clouded(self, world, scene):
+        _, classes, paths = scene
+        (number,) = world.parcels([RING])
+        seen = classes[inside(RING, paths["SCL"])]
+        seen = seen[seen != 0]
+        share = float((~np.isin(seen, MASKED["mask_classes"])).mean())
+        assert 0.1 < share < 0.9
+        above = {**MASKED, "name": "above", "min_clear_share": share + 0.05}
+        world.extract(above, {**MASKED, "name": "below", "min_clear_share": share - 0.05}, MASKED)
+        below, plain = world.rows("below")[number], world.rows(MASKED["name"])[number]
+        np.testing.assert_array_equal(below.stats["B04"], plain.stats["B04"])
+        assert (below.imaged, below.clear) == (plain.imaged, plain.clear)
+        row = world.rows("above")[number]
+        with_data = (classes != 0).repeat(2, 0).repeat(2, 1) & inside(RING, paths["B04"])
+        assert row.stats is None
+        assert (row.imaged, row.clear, row.classes) == (with_data.sum(), 0, plain.classes)
 
     def test_dilation_spreads_the_mask(self, world, scene):
         band, classes, paths = scene

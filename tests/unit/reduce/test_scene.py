@@ -114,51 +114,124 @@ def test_bands_and_indices_of_both_grids(scene, parcels):
     assert_variable(result, 5, expected_of(coarse, ratio(nir - swir, nir + swir)))
 
 
-def test_pixels_imaged_and_clear_are_the_most_of_any_band(scene, parcels):
+def most_valid(grids, bands, rasters):
+    """The largest number of valid pixels of any band, by geometry."""
+    counts = {}
+    for runs in grids:
+        for band in bands:
+            if GRIDS[band] == runs.placement:
+                for identity, row in expected_of(runs, reflectances(rasters)[band]).items():
+                    counts[identity] = max(counts.get(identity, 0), int(row[0]))
+    return counts
+
+
+def test_pixels_imaged_are_the_most_of_any_band_the_product_reads(scene, parcels):
+    rasters, _ = scene
+    fine, coarse = parcels
+    reducer = SceneReducer(BANDS)
+    reducer.add(("B04", "B05"), ("NDVI",), [fine, coarse])
+    reducer.add(("B05",), (), [coarse])
+    for result, grids, bands in zip(
+        feed(reducer, rasters),
+        ([fine, coarse], [coarse]),
+        (("B04", "B05", "B08"), ("B05",)),
+        strict=True,
+    ):
+        expected = most_valid(grids, bands, rasters)
+        seen = sorted(identity for identity, count in expected.items() if count)
+        assert 0 < len(seen) < len(grids[0].geometry_ids)  # beyond the swath: no row
+        assert result.geometry_ids.tolist() == seen
+        assert result.px_imaged.tolist() == [expected[identity] for identity in seen]
+        assert result.px_clear.tolist() == result.px_imaged.tolist()
+
+
+def test_masked_pixels_count_as_imaged_by_their_class(scene, parcels):
+    """And whatever the bands hold there: it is not read."""
+    rasters, classes = scene
+    classes = classes.copy()
+    classes[:8], classes[30:40, 5:20] = 0, 0
+    mask = class_mask(COARSE, classes, (0, 3, 8, 9))
+    cuts = [cut(one, mask) for one in parcels]
+    by_grid = {
+        FINE: classes.repeat(2, axis=0).repeat(2, axis=1),
+        COARSE: classes,
+    }
+    rng = np.random.default_rng(11)
+    blind = {}
+    for band, raster in rasters.items():
+        hidden = np.isin(by_grid[GRIDS[band]], (0, 3, 8, 9))
+        noise = rng.integers(0, 65_536, raster.shape).astype(np.uint16)
+        blind[band] = np.where(hidden, noise, raster)
+
+    def result(pixels):
+        reducer = SceneReducer(BANDS)
+        runs, hidden = [one.runs for one in cuts], [one.hidden for one in cuts]
+        reducer.add(("B04", "B05"), ("NDVI",), runs, hidden)
+        return feed(reducer, pixels)[0]
+
+    got, same = result(rasters), result(blind)
+    for name in ("geometry_ids", "stats", "px_imaged", "px_clear"):
+        assert getattr(got, name).tobytes() == getattr(same, name).tobytes()
+
+    imaged, clear = {}, {}
+    for runs, band in ((parcels[0], "B04"), (parcels[0], "B08"), (parcels[1], "B05")):
+        raster, seen = rasters[band], by_grid[runs.placement]
+        masked = np.isin(seen, (0, 3, 8, 9))
+        valid = ~masked & (raster != 0) & (raster != 65_535)
+        for identity, inside in zip(runs.geometry_ids.tolist(), masks_of(runs), strict=True):
+            usable, covered = (inside & valid).sum(), (inside & masked & (seen != 0)).sum()
+            clear[identity] = max(clear.get(identity, 0), usable)
+            imaged[identity] = max(imaged.get(identity, 0), usable + covered)
+    seen = sorted(identity for identity, count in imaged.items() if count)
+    assert got.geometry_ids.tolist() == seen
+    assert got.px_imaged.tolist() == [imaged[identity] for identity in seen]
+    assert got.px_clear.tolist() == [clear[identity] for identity in seen]
+    assert 0 < (got.px_clear == 0).sum() < len(seen) < len(imaged)
+    by_variable = got.stats.reshape(len(seen), -1, 8)[got.px_clear == 0]
+    assert (by_variable[:, :, 0] == 0).all()
+    assert np.isnan(by_variable[:, :, 1:]).all()
+
+
+def test_wanted_runs_are_all_that_matters(scene, parcels):
+    """Whatever other pixels hold: an index's finer bands included, shifted grids too."""
     rasters, classes = scene
     fine, coarse = parcels
-    mask = class_mask(COARSE, classes, (3, 8, 9))
-    clear = [cut(fine, mask), cut(coarse, mask)]
-    reducer = SceneReducer(BANDS)
-    reducer.add(("B04", "B05"), ("NDVI",), clear, [fine, coarse])
-    reducer.add(("B05",), (), [coarse])
-    masked, plain = feed(reducer, rasters)
+    cuts = [cut(one, class_mask(COARSE, classes, (3, 8, 9))) for one in parcels]
+    requests = [
+        (("B04",), ("NDMI",), [fine, coarse]),
+        (("B05",), ("BSI",), [one.runs for one in cuts], [one.hidden for one in cuts]),
+    ]
 
-    def most(runs, bands):
-        counts = {}
-        for grid_runs in runs:
-            for band in bands:
-                if GRIDS[band] == grid_runs.placement:
-                    for identity, row in expected_of(
-                        grid_runs, reflectances(rasters)[band]
-                    ).items():
-                        counts[identity] = max(counts.get(identity, 0), int(row[0]))
-        return counts
+    def ask():
+        reducer = SceneReducer(BANDS)
+        for request in requests:
+            reducer.add(*request)
+        return reducer
 
-    imaged = most([fine, coarse], ("B04", "B05", "B08"))
-    left = most(clear, ("B04", "B05", "B08"))
-    seen = sorted(identity for identity, count in imaged.items() if count)
-    assert masked.geometry_ids.tolist() == seen
-    assert masked.px_imaged.tolist() == [imaged[identity] for identity in seen]
-    assert masked.px_clear.tolist() == [left[identity] for identity in seen]
-    assert (masked.px_clear == 0).any()
-    assert 0 < len(seen) < len(fine.geometry_ids)  # beyond the swath: no row
-    hidden = masked.px_clear == 0
-    by_variable = masked.stats.reshape(len(seen), -1, 8)
-    assert (by_variable[hidden][:, :, 0] == 0).all()
-    assert np.isnan(by_variable[hidden][:, :, 1:]).all()
-    only = most([coarse], ("B05",))
-    assert plain.px_imaged.tolist() == [only[one] for one in plain.geometry_ids.tolist()]
-    assert plain.px_clear.tolist() == plain.px_imaged.tolist()
+    reducer = ask()
+    rng = np.random.default_rng(4)
+    blind = {}
+    for band in reducer.bands:
+        wanted = np.zeros(rasters[band].shape, dtype=bool)
+        for runs in reducer.wanted_runs(band):
+            assert runs.placement == GRIDS[band]
+            wanted |= masks_of(runs).any(axis=0)
+        assert 0 < wanted.mean() < 0.9
+        noise = rng.integers(0, 65_536, wanted.shape).astype(np.uint16)
+        blind[band] = np.where(wanted, rasters[band], noise)
+    for mine, theirs in zip(feed(reducer, rasters), feed(ask(), blind), strict=True):
+        assert mine.stats.tobytes() == theirs.stats.tobytes()
+        assert mine.px_imaged.tobytes() == theirs.px_imaged.tobytes()
+    assert reducer.wanted_runs("B05") == []  # complete: nothing is needed any more
 
 
 def test_masked_indices_use_clear_pixels_only(scene, parcels):
     rasters, classes = scene
     fine, coarse = parcels
     mask = class_mask(COARSE, classes, (3, 8, 9))
-    clear = [cut(fine, mask), cut(coarse, mask)]
+    clear = [cut(fine, mask).runs, cut(coarse, mask).runs]
     reducer = SceneReducer(BANDS)
-    reducer.add((), ("NDMI",), clear, [fine, coarse])
+    reducer.add((), ("NDMI",), clear)
     (result,) = feed(reducer, rasters)
     b = reflectances(rasters)
     nir = halved(b["B08"])
@@ -169,12 +242,13 @@ def test_any_way_of_feeding_gives_the_same_bits(scene, parcels):
     rasters, classes = scene
     runs = list(parcels)
     mask = class_mask(COARSE, classes, (3, 8, 9))
-    clear = [cut(one, mask) for one in runs]
+    cuts = [cut(one, mask) for one in runs]
+    clear, hidden = [one.runs for one in cuts], [one.hidden for one in cuts]
 
     def run(how):
         reducer = SceneReducer(BANDS)
         reducer.add(("B04", "B08", "B11"), ("NDVI", "BSI"), runs)
-        reducer.add(("B08",), ("NDMI", "NDRE"), clear, runs)
+        reducer.add(("B08",), ("NDMI", "NDRE"), clear, hidden)
         return how(reducer)
 
     def in_threads(reducer):
