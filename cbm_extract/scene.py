@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 
@@ -53,6 +53,9 @@ class Scene:
     timezone-aware. ``footprint`` is WKB of a (Multi)Polygon in EPSG:4326, cut at the antimeridian.
     ``datastrip`` is the datastrip's sensing start, None where unknown. ``baseline`` is written as
     ESA writes it in product names (``N0400``). ``assets`` maps band names (``B04``, ``SCL``).
+    ``incidence_angle`` is the scene's mean in degrees. Of coherence, ``obstime`` is when the later
+    image was taken, ``reference_time`` when the earlier was, ``perpendicular_baseline`` the
+    distance between the two orbits in metres across the line of sight.
     """
 
     reference: str
@@ -68,7 +71,18 @@ class Scene:
     datastrip: datetime | None = None
     orbit_direction: str | None = None
     relative_orbit: int | None = None
+    absolute_orbit: int | None = None
+    incidence_angle: float | None = None
     baseline: str | None = None
     generation_time: datetime | None = None
     cloud_percent: float | None = None
+    reference_time: datetime | None = None
+    perpendicular_baseline: float | None = None
     source: str = ""
+
+    @property
+    def temporal_baseline_days(self) -> int | None:
+        """Whole days between the two images of a coherence pair, None of a single image."""
+        if self.reference_time is None:
+            return None
+        return round((self.obstime - self.reference_time) / timedelta(days=1))

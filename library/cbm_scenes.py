@@ -19,7 +19,7 @@ options:
   format:
     description: What the source is; left out - V(auto), which looks what is there.
     type: str
-    choices: [auto, folder, safe, stac]
+    choices: [auto, folder, safe, stac, card-bs, card-coh6, card-coh12]
   description:
     description: >-
       YAML that explains the file names of a folder of rasters; left out - C(scenes.yml) in the
@@ -94,7 +94,10 @@ from ansible.module_utils.cbm_bridge import run_changing
 VERBS = {"present": "scenes add"}
 OPTIONS = {
     "source": {"type": "str", "required": True},
-    "format": {"type": "str", "choices": ["auto", "folder", "safe", "stac"]},
+    "format": {
+        "type": "str",
+        "choices": ["auto", "folder", "safe", "stac", "card-bs", "card-coh6", "card-coh12"],
+    },
     "description": {"type": "str"},
     "card": {"type": "str"},
     "rewrite": {"type": "list", "elements": "str"},

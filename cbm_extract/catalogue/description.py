@@ -12,6 +12,9 @@ An example, for one file per scene (``tests/data/swiss_wheat_scenes.yml`` is a c
 
 With one file per band the pattern has a group ``band``, and ``token`` gives the name's spelling
 where it is not the band's own name. Paths are matched whole, relative to the folder, with ``/``.
+
+The names of Sentinel-1 products and coherence pairs are understood where they stand in
+``reference``; SNAP's header ``<name>.dim`` is read where it stands beside ``<name>.data``.
 """
 
 from __future__ import annotations
@@ -32,15 +35,17 @@ from pydantic import (
 )
 
 from cbm_core.errors import CbmError
+from cbm_extract.catalogue import sentinel1
 from cbm_extract.catalogue.names import COMPACT_TIME
 from cbm_extract.scene import BandAsset
 
 DEFAULT_NAME = "scenes.yml"
 MAX_BYTES = 2**20
-TIMES = ("datatake", "sensing", "datastrip", "generated")
+TIMES = ("datatake", "sensing", "datastrip", "generated", "reference_time")
 GROUPS = (
     *("reference", "part", "platform", "tile", "band"),
-    *("baseline", "orbit", "orbit_direction", "cloud"),
+    *("baseline", "orbit", "absolute_orbit", "orbit_direction", "cloud"),
+    *("incidence_angle", "perpendicular_baseline"),
     *TIMES,
 )
 
@@ -53,14 +58,27 @@ class BandDescription(_Model):
     """One band: its place in the file, and stored = raw * scale + offset.
 
     For card ``s2`` the stored unit is reflectance x 10000, so floats from 0 to 1 have the scale
-    10000. ``nodata`` lists raw values that are no observation, beside the file's own and NaN.
+    10000, and for the cards of Sentinel-1 it is linear power or coherence from 0 to 1. ``nodata``
+    lists raw values that are no observation, beside the file's own and NaN; for Sentinel-1 it is 0
+    where nothing is said.
     """
 
     index: Annotated[int, Field(ge=1)] = 1
     token: str | None = None
     scale: float | None = None
     offset: float | None = None
-    nodata: tuple[float, ...] = ()
+    nodata: tuple[float, ...] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _linear(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "unit" in value:
+            raise ValueError(
+                "a unit cannot be given: scale and offset must lead to the stored unit, for"
+                " backscatter linear power (decibels and amplitudes have to be converted first:"
+                " 10 ** (dB / 10), amplitude ** 2)"
+            )
+        return value
 
     @field_validator("nodata", mode="before")
     @classmethod
@@ -68,15 +86,18 @@ class BandDescription(_Model):
         values = value if isinstance(value, list | tuple) else [value]
         return [v for v in values if not (isinstance(v, float) and math.isnan(v))]
 
-    def asset(self, href: str) -> BandAsset:
-        """Return the asset for a file."""
+    def asset(self, card: str, href: str) -> BandAsset:
+        """Return the asset for a file of a card."""
+        nodata = self.nodata
+        if nodata is None:
+            nodata = sentinel1.NO_DATA if card in sentinel1.CARDS else ()
         declared = self.scale is not None or self.offset is not None
         return BandAsset(
             href=href,
             index=self.index,
             scale=1.0 if self.scale is None else self.scale,
             offset=self.offset or 0.0,
-            nodata=self.nodata,
+            nodata=nodata,
             offset_source="declared" if declared else "none",
         )
 
@@ -84,10 +105,11 @@ class BandDescription(_Model):
 class Description(_Model):
     """A described folder.
 
-    ``constants`` gives what the names do not say, under the names of the groups; ``times`` gives
-    the strptime formats of groups that are not like 20240501T105031. Times without a zone are
-    UTC. ``single_datastrip`` says that the folder holds one datastrip per datatake and tile, so
-    that a newer processing replaces an older one whatever area it shows.
+    ``constants`` gives what the names do not say, under the names of the groups; ``table`` is a CSV
+    file in the folder that says it scene by scene, with a column ``reference`` and columns named as
+    groups; ``times`` gives the strptime formats of groups that are not like 20240501T105031. Times
+    without a zone are UTC. ``single_datastrip`` says that the folder holds one datastrip per
+    datatake and tile, so that a newer processing replaces an older one whatever area it shows.
     """
 
     card: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,15}$")]
@@ -95,12 +117,15 @@ class Description(_Model):
     pattern: str
     bands: Annotated[dict[str, BandDescription], Field(min_length=1)]
     constants: dict[str, str] = Field(default_factory=dict)
+    table: str | None = None
     times: dict[str, str] = Field(default_factory=dict)
     single_datastrip: bool = False
 
-    @field_validator("files")
+    @field_validator("files", "table")
     @classmethod
-    def _inside(cls, value: str) -> str:
+    def _inside(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         if value.startswith("/") or ".." in value.split("/"):
             raise ValueError("must stay inside the folder: no leading / and no ..")
         return value
@@ -125,9 +150,10 @@ class Description(_Model):
         said = groups | set(self.constants)
         if "reference" not in groups:
             raise ValueError("pattern needs the group `reference`: what tells scenes apart")
-        if "platform" not in said:
+        elsewhere = self.table is not None or self.card in sentinel1.CARDS
+        if "platform" not in said and not elsewhere:
             raise ValueError("`platform` must be a group of pattern or a constant")
-        if not said & {"datatake", "sensing"}:
+        if not said & {"datatake", "sensing"} and not elsewhere:
             raise ValueError("pattern needs the group `datatake` or `sensing`: when it was taken")
         unknown = set(self.times) - set(TIMES)
         if unknown:
@@ -200,6 +226,6 @@ def _invalid(path: Path, why: str) -> CbmError:
     return CbmError(
         "description_invalid",
         f"The description {path} is not usable: {why}.",
-        "Expected are card, files, pattern and bands, and, where needed, constants, times and"
-        " single_datastrip.",
+        "Expected are card, files, pattern and bands, and, where needed, constants, table, times"
+        " and single_datastrip.",
     )

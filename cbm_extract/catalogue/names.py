@@ -70,6 +70,20 @@ def relative_orbit(text: str) -> int:
     return int(match[1])
 
 
+def absolute_orbit(text: str) -> int:
+    """Return 30148 for ``030148``.
+
+    Raises:
+        CbmError: ``absolute_orbit_invalid``.
+
+    """
+    if not re.fullmatch(r"[0-9]{1,6}", text.strip()):
+        raise CbmError(
+            "absolute_orbit_invalid", f"Expected an absolute orbit such as 030148: {text!r}."
+        )
+    return int(text)
+
+
 def utc(text: str, *, naive_is_utc: bool) -> datetime:
     """Read an ISO 8601 time and return it in UTC.
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from cbm_core.errors import CbmError
 from cbm_extract.catalogue import description as descriptions
-from cbm_extract.catalogue import documents, folder, safe, stac
+from cbm_extract.catalogue import documents, folder, layouts, safe, stac
 from cbm_extract.catalogue.documents import Rewrites
 from cbm_extract.catalogue.reading import Reading
 
-Format = Literal["folder", "safe", "stac"]
+Format = Literal["folder", "safe", "stac", "card-bs", "card-coh6", "card-coh12"]
 _STAC_FILES = ("catalog.json", "collection.json")
 
 
@@ -28,8 +28,9 @@ class Source:
 def recognise(address: str, format_: Format | None, description: str | None) -> Source:
     """Tell the format of a source from what is there, unless it is told.
 
-    A description makes it a folder; then a SAFE product anywhere in a folder tree, then a STAC
-    catalogue or collection in a folder, a file that is JSON, and any web address.
+    A description makes it a folder; then a STAC catalogue or collection in a folder, SAFE products
+    or one of the layouts of Sentinel-1 anywhere in a folder tree, a file that is JSON, and any web
+    address.
 
     Raises:
         CbmError: ``source_missing``, ``source_unknown``, ``description_not_wanted``.
@@ -68,10 +69,14 @@ def _found_format(path: Path) -> Format:
         return "stac"
     elif safe.find_products(path):
         return "safe"
+    else:
+        layout = layouts.recognise(path)
+        if layout:
+            return cast(Format, layout)
     raise CbmError(
         "source_unknown",
-        f"{path} is neither a STAC document nor a folder with SAFE products, and no description"
-        " explains its files.",
+        f"{path} is neither a STAC document nor a folder with Sentinel-2 L2A products, Sentinel-1"
+        " backscatter or coherence, and no description explains its files.",
         f"Name a description (--description, or {descriptions.DEFAULT_NAME} in the folder).",
     )
 
@@ -99,4 +104,7 @@ def read(source: Source, rewrites: Rewrites) -> Reading:
         )
     if source.format == "safe":
         return safe.read(Path(source.address))
-    return folder.read(Path(source.address), descriptions.load(source.description or Path()))
+    described = layouts.LAYOUTS.get(source.format) or descriptions.load(
+        source.description or Path()
+    )
+    return folder.read(Path(source.address), described)

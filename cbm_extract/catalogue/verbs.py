@@ -21,8 +21,10 @@ class _Add(ChangingArguments):
     source: str = positional(
         "A folder of rasters, a SAFE folder or a folder with some, or a STAC file, folder or URL."
     )
-    format: Literal["auto", "folder", "safe", "stac"] = Field(
-        default="auto", description="auto, folder, safe or stac; auto looks what is there."
+    format: Literal["auto", "folder", "safe", "stac", "card-bs", "card-coh6", "card-coh12"] = Field(
+        default="auto",
+        description="auto, folder, safe, stac, card-bs, card-coh6 or card-coh12; auto looks what"
+        " is there.",
     )
     description: str | None = Field(
         default=None,
@@ -145,18 +147,26 @@ def _list(arguments: _List, context: Context) -> Answer:
         )
     lines = [
         f"{row['obstime']:%Y-%m-%d %H:%M:%S}  {row['card']}  {row['tile'] or '-':5}"
-        f"  {row['state']:10}  {_percent(row['cloud_percent'])}  {row['reference']}"
+        f"  {row['state']:10}  {_percent(row['cloud_percent'])}  {_orbit(row):4}  {row['reference']}"
         + (f"  {row['part']}" if row["part"] else "")
         for row in rows
     ]
     lines.append(f"{total} scenes." if total <= len(rows) else f"{total} scenes, the first above.")
     for row in rows:
-        row["obstime"] = row["obstime"].isoformat()
+        for name in ("obstime", "reference_time"):
+            row[name] = row[name] and row[name].isoformat()
     return Answer(result={"total": total, "scenes": rows}, text="\n".join(lines))
 
 
 def _percent(value: float | None) -> str:
     return "   - " if value is None else f"{value:4.0f}%"
+
+
+def _orbit(row: dict[str, Any]) -> str:
+    """Write direction and number as in product names elsewhere: A044, D022."""
+    direction, number = row["orbit_direction"], row["relative_orbit"]
+    letter = direction[0].upper() if direction else "-"
+    return letter + ("-" if number is None else f"{number:03}")
 
 
 ADD = Verb("Catalogue the scenes of a folder, SAFE products or a STAC catalogue.", _Add, _add)

@@ -18,8 +18,8 @@ _PAGE = 500  # rows per statement
 
 _FIELDS = (
     "reference, part, card, platform, obstime, datatake_start, tile, datastrip, orbit_direction,"
-    " relative_orbit, baseline, generation_time, cloud_percent, extent_crs, extent_bounds, assets,"
-    " source"
+    " relative_orbit, absolute_orbit, incidence_angle, baseline, generation_time, cloud_percent,"
+    " reference_time, perpendicular_baseline, extent_crs, extent_bounds, assets, source"
 )
 _SELECT = sql.SQL(
     "SELECT id, state, superseded_by, ST_AsBinary(footprint, 'NDR'), {fields} FROM cbm.scene "
@@ -36,7 +36,7 @@ _INSERT = (
     f"INSERT INTO cbm.scene ({_FIELDS}, footprint) VALUES %s"  # noqa: S608 constant
     " RETURNING card, reference, part, id"
 )
-_ROW = f"({', '.join(['%s'] * 17)}, ST_GeomFromWKB(%s, 4326))"
+_ROW = f"({', '.join(['%s'] * len(_FIELDS.split(',')))}, ST_GeomFromWKB(%s, 4326))"
 _UPDATE = f"UPDATE cbm.scene SET ({_FIELDS}, footprint) = {_ROW} WHERE id = %s"  # noqa: S608 constant
 
 
@@ -91,9 +91,13 @@ def _values(scene: Scene) -> tuple[Any, ...]:
         scene.datastrip,
         scene.orbit_direction,
         scene.relative_orbit,
+        scene.absolute_orbit,
+        scene.incidence_angle,
         scene.baseline,
         scene.generation_time,
         scene.cloud_percent,
+        scene.reference_time,
+        scene.perpendicular_baseline,
         scene.extent.crs,
         list(scene.extent.bounds),
         Json({band: asset.as_json() for band, asset in scene.assets.items()}),
@@ -179,7 +183,9 @@ def listing(
     cursor.execute(
         sql.SQL(
             """SELECT s.id, reference, part, card, platform, tile, obstime, baseline, state,
-                 state_reason, cloud_percent, source,
+                 state_reason, cloud_percent, orbit_direction, relative_orbit, absolute_orbit,
+                 incidence_angle, reference_time, temporal_baseline_days, perpendicular_baseline,
+                 source,
                  ARRAY(SELECT jsonb_object_keys(assets) ORDER BY 1) AS bands,
                  count(*) OVER () AS total
                FROM cbm.scene s WHERE {where} ORDER BY obstime, reference, part LIMIT %s"""
