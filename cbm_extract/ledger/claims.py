@@ -25,37 +25,44 @@ from cbm_extract.ledger.states import (
 # Shorter leases do not make the server more impatient than this.
 MIN_STALL_SECONDS = 30.0
 
+# The claim's parts are written so that each reads one end of a partial index: pending items in the
+# order of attempts and scenes, and running items, of which there are as many as workers.
 _EXPIRED = sql.SQL("(w.state = 'running' AND w.lease_until < clock_timestamp())")
 _CLAIMABLE = sql.SQL("(w.state = 'pending' OR {})").format(_EXPIRED)
 
 # Scenes with fewer failed attempts first, so that one that keeps failing does not hold others up;
-# then in the order of acquisition. The lock on the scene keeps two claimers from sharing its items;
-# it is weaker than FOR UPDATE, so that inserting work items is not blocked.
+# then in the order of the catalogue. The lock on the scene keeps two claimers from sharing its
+# items; it is weaker than FOR UPDATE, so that inserting work items is not blocked.
 _CHOOSE = sql.SQL("""
-SELECT s.id FROM cbm.scene s
-JOIN (SELECT w.scene_id, min(w.attempts) AS attempts FROM cbm.work_item w
-      WHERE {claimable} AND {in_scope} GROUP BY w.scene_id) o ON o.scene_id = s.id
+SELECT s.id FROM (
+  (SELECT w.attempts, w.scene_id FROM cbm.work_item w
+   WHERE w.state = 'pending' AND {in_scope} ORDER BY w.attempts, w.scene_id)
+  UNION ALL
+  SELECT w.attempts, w.scene_id FROM cbm.work_item w WHERE {expired} AND {in_scope}
+) o JOIN cbm.scene s ON s.id = o.scene_id
 WHERE s.state = 'active' AND s.id <> ALL(%(tried)s)
-ORDER BY o.attempts, s.obstime, s.id
+ORDER BY o.attempts, o.scene_id
 LIMIT 1
-FOR NO KEY UPDATE OF s SKIP LOCKED""").format(claimable=_CLAIMABLE, in_scope=IN_SCOPE)
+FOR NO KEY UPDATE OF s SKIP LOCKED""").format(expired=_EXPIRED, in_scope=IN_SCOPE)
 
 # A locked item is about to be finished by a worker that overslept: not waited for.
 _TAKE = sql.SQL("""
 UPDATE cbm.work_item
 SET state = 'running', token = %(token)s, worker = %(worker)s, attempts = attempts + 1,
     lease_until = clock_timestamp() + make_interval(secs => %(lease)s),
-    started_at = clock_timestamp(), finished_at = NULL
+    started_at = clock_timestamp(), finished_at = NULL,
+    scope = greatest(scope, next_scope), next_scope = NULL
 WHERE id IN (SELECT w.id FROM cbm.work_item w
              WHERE w.scene_id = %(scene_id)s AND {claimable} AND {in_scope}
              FOR UPDATE SKIP LOCKED)
-RETURNING id, dataset_id, product_id, parcel_set_id, attempts, started_at""").format(
+RETURNING id, dataset_id, product_id, parcel_set_id, attempts, scope, started_at""").format(
     claimable=_CLAIMABLE, in_scope=IN_SCOPE
 )
 
 _GIVE_UP = sql.SQL("""
 UPDATE cbm.work_item
 SET state = 'failed', token = NULL, lease_until = NULL, finished_at = clock_timestamp(),
+    scope = greatest(scope, next_scope), next_scope = NULL,
     error_code = 'worker_lost',
     error = format('Workers died or stalled %%s times on this scene, %%s the last.',
                    attempts, worker)
@@ -75,12 +82,31 @@ WHERE w.state IN ('pending', 'running') AND s.state = 'active' AND {in_scope}"""
 
 _LEAVE = sql.SQL("""
 UPDATE cbm.work_item
-SET {changes}, token = NULL, lease_until = NULL, finished_at = clock_timestamp()
-WHERE id = %(id)s AND token = %(token)s AND state = 'running'""")
-_DONE = sql.SQL(
-    "state = 'done', parcel_set_id = %(parcel_set_id)s, error_code = NULL, error = NULL"
+SET {changes}, next_scope = NULL, token = NULL, lease_until = NULL, finished_at = clock_timestamp()
+WHERE id = %(id)s AND token = %(token)s AND state = 'running' RETURNING state""")
+# What was asked for while it ran is done next.
+_DONE = sql.SQL("""
+  state = CASE WHEN next_scope IS NULL THEN 'done' ELSE 'pending' END,
+  attempts = CASE WHEN next_scope IS NULL THEN attempts ELSE 0 END,
+  reason = CASE WHEN next_scope IS NOT NULL THEN reason END,
+  scope = coalesce(next_scope, 'delta'),
+  parcel_set_id = %(parcel_set_id)s, error_code = NULL, error = NULL""")
+# The order of scopes as texts is that of what they comprise.
+_STILL_OPEN = sql.SQL("scope = greatest(scope, next_scope)")
+_FAILED = sql.SQL("state = %(state)s, error_code = %(code)s, error = %(error)s, {}").format(
+    _STILL_OPEN
 )
-_FAILED = sql.SQL("state = %(state)s, error_code = %(code)s, error = %(error)s")
+_GIVEN_BACK = sql.SQL("""
+UPDATE cbm.work_item
+SET state = 'pending', token = NULL, lease_until = NULL, {changes}, {still_open}, next_scope = NULL
+WHERE id = ANY(%(ids)s) AND token = %(token)s AND state = 'running'""")
+_RELEASED = _GIVEN_BACK.format(changes=sql.SQL("attempts = attempts - 1"), still_open=_STILL_OPEN)
+_HELD = _GIVEN_BACK.format(
+    changes=sql.SQL(
+        "attempts = 0, error_code = %(code)s, error = %(error)s, finished_at = clock_timestamp()"
+    ),
+    still_open=_STILL_OPEN,
+)
 
 
 def guard(cursor: Cursor, lease_seconds: float) -> None:
@@ -123,8 +149,8 @@ def _take(
     rows = sorted(cursor.fetchall())
     if not rows:
         return None
-    items = tuple(Item(*row[:5]) for row in rows)
-    return Claim(scene_id, token, worker, lease_seconds, rows[0][5], items)
+    items = tuple(Item(*row[:6]) for row in rows)
+    return Claim(scene_id, token, worker, lease_seconds, rows[0][6], items)
 
 
 def extend(cursor: Cursor, claim: Claim) -> int:
@@ -138,15 +164,17 @@ def extend(cursor: Cursor, claim: Claim) -> int:
     return cursor.rowcount
 
 
-def finish(cursor: Cursor, claim: Claim, item: Item, parcel_set_id: int) -> None:
+def finish(cursor: Cursor, claim: Claim, item: Item, parcel_set_id: int) -> str:
     """Mark an item done; the last statement of the transaction that wrote its rows.
+
+    Returns its new state: ``done``, or ``pending`` where more was asked for while it ran.
 
     Raises:
         CbmError: ``lease_lost`` when the item is no longer this claim's; the caller's transaction
             must roll back.
 
     """
-    _leave(cursor, claim, item, _DONE, {"parcel_set_id": parcel_set_id})
+    return _leave(cursor, claim, item, _DONE, {"parcel_set_id": parcel_set_id})
 
 
 def fail(cursor: Cursor, claim: Claim, item: Item, error: CbmError) -> str:
@@ -161,8 +189,7 @@ def fail(cursor: Cursor, claim: Claim, item: Item, error: CbmError) -> str:
     again = error.code in TRANSIENT_CODES and item.attempts < MAX_ATTEMPTS
     state = "pending" if again else "failed"
     values = {"state": state, "code": error.code, "error": str(error)}
-    _leave(cursor, claim, item, _FAILED, values)
-    return state
+    return _leave(cursor, claim, item, _FAILED, values)
 
 
 def release(cursor: Cursor, claim: Claim) -> int:
@@ -170,12 +197,7 @@ def release(cursor: Cursor, claim: Claim) -> int:
 
     Items that were lost or finished meanwhile are passed over.
     """
-    cursor.execute(
-        """UPDATE cbm.work_item
-           SET state = 'pending', token = NULL, lease_until = NULL, attempts = attempts - 1
-           WHERE id = ANY(%s) AND token = %s AND state = 'running'""",
-        ([item.id for item in claim.items], claim.token),
-    )
+    cursor.execute(_RELEASED, {"ids": [item.id for item in claim.items], "token": claim.token})
     return cursor.rowcount
 
 
@@ -186,13 +208,9 @@ def hold(cursor: Cursor, claim: Claim, error: CbmError) -> None:
         CbmError: ``lease_lost`` when the claim holds nothing any more.
 
     """
-    cursor.execute(
-        """UPDATE cbm.work_item
-           SET state = 'pending', token = NULL, lease_until = NULL, attempts = 0,
-               error_code = %s, error = %s, finished_at = clock_timestamp()
-           WHERE id = ANY(%s) AND token = %s AND state = 'running'""",
-        (error.code, str(error), [item.id for item in claim.items], claim.token),
-    )
+    ids = [item.id for item in claim.items]
+    values = {"code": error.code, "error": str(error), "ids": ids, "token": claim.token}
+    cursor.execute(_HELD, values)
     if not cursor.rowcount:
         raise lease_lost(claim)
     cursor.execute(
@@ -203,12 +221,14 @@ def hold(cursor: Cursor, claim: Claim, error: CbmError) -> None:
 
 
 def _leave(
-    cursor: Cursor, claim: Claim, item: Item, changes: sql.SQL, values: Mapping[str, object]
-) -> None:
+    cursor: Cursor, claim: Claim, item: Item, changes: sql.Composable, values: Mapping[str, object]
+) -> str:
     key = {"id": item.id, "token": claim.token}
     cursor.execute(_LEAVE.format(changes=changes), {**values, **key})
-    if cursor.rowcount != 1:
+    row = cursor.fetchone()
+    if row is None:
         raise lease_lost(claim)
+    return str(row[0])
 
 
 def lease_lost(claim: Claim) -> CbmError:

@@ -1,7 +1,12 @@
 """The states of a work item and every way from one to another.
 
 An item is (scene, dataset, product): all statistics of a dataset's parcels in a scene under one
-product. ``parcel_set_id`` is the newest parcel set its stored rows cover.
+product. ``parcel_set_id`` is the newest parcel set its stored rows cover, ``scope`` what an open
+item is to do:
+
+* *delta*: geometries of parcel sets newer than ``parcel_set_id``; rows are inserted.
+* *fill*: as well those without a row that no better tile serves any more; rows are inserted.
+* *full*: everything again; where rows come out otherwise, the old ones are archived and replaced.
 
 =========  =========  =============  ============================================================
 from       to         by             when
@@ -11,14 +16,22 @@ pending    running    claim          the scene is active: new token, lease, atte
 running    running    claim          the lease ran out: another worker takes over, as above
 running    running    heartbeat      the token holds: the lease is extended
 running    done       finish         the token holds; in the transaction that writes the rows
+running    pending    finish         as above, where more was asked for meanwhile (fill or full)
 running    failed     fail           the token holds; the cause is lasting, or attempts are used up
 running    failed     claim          the lease ran out on the last attempt (code ``worker_lost``)
 running    pending    fail           the token holds; the cause may pass and attempts are left
 running    pending    release        the token holds; interrupted: the attempt is not counted
 running    pending    hold           the token holds; the scene was found unfit and is held
 done       pending    enqueue        newer parcel sets brought geometries under the scene (delta)
+done       pending    scene left     a better tile went out of use and left a gap (fill)
+done       pending    redo           an operator asked for everything again (full)
+failed     pending    redo           as above, where rows are stored
 failed     pending    retry          an operator asked: attempts start again from 0
 =========  =========  =============  ============================================================
+
+What is open already only gets the wider scope; what is running keeps its scope and remembers the
+request in ``next_scope``, because its worker may have looked before. *Scene left* is a trigger on
+``cbm.scene`` (migration 0006), so that whoever takes a scene out of use reopens its neighbours.
 
 *The token holds* means: the row still has the token of the claim and is running. A worker that
 slept past its lease has lost the token to its successor, so that its transaction matches no row
@@ -42,6 +55,9 @@ STATES = ("pending", "running", "done", "failed")
 MAX_ATTEMPTS = 5
 
 DEFAULT_LEASE_SECONDS = 120.0
+
+# What an item is to do; each comprises the one before.
+DELTA, FILL, FULL = "delta", "fill", "full"
 
 # Causes that may pass by themselves. Everything else is a property of the data or of the software,
 # and fails at once: trying again would only hide it for longer.
@@ -77,6 +93,7 @@ class Item:
     product_id: int
     parcel_set_id: int
     attempts: int
+    scope: str = DELTA
 
 
 @dataclass(frozen=True)
