@@ -97,7 +97,8 @@ class Row:
 
 
 def run_extract(settings, dataset="tt:2024", **arguments):
-    given = {"dataset": dataset, "lease_seconds": 5, **arguments}
+    lease = {} if arguments.get("engine") == "cluster" else {"lease_seconds": 5}
+    given = {"dataset": dataset, **lease, **arguments}
     return EXTRACT.run(EXTRACT.arguments.model_validate(given), Context(settings))
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from cbm_core import db
 from cbm_core.datasets.store import Dataset, require_dataset
-from cbm_core.db import Connection, Cursor
+from cbm_core.db import Cursor
 from cbm_core.errors import CbmError
 from cbm_core.verbs import Answer, ChangingArguments, Context, Verb, positional
-from cbm_extract.engine import serial
+from cbm_extract.engine import serial, waiting
 from cbm_extract.engine.worker import Tally
-from cbm_extract.ledger import claims, enqueue, overview
+from cbm_extract.ledger import claims, enqueue, overview, rate
 from cbm_extract.ledger.enqueue import EnqueuePlan, Wanted
 from cbm_extract.ledger.states import DEFAULT_LEASE_SECONDS, Scope
 from cbm_extract.ledger.verbs import failure_lines, table
@@ -43,17 +43,32 @@ class _Extract(ChangingArguments):
     end: date | None = Field(
         default=None, description="Last day, inclusive; default: the dataset's imagery end."
     )
+    engine: Literal["serial", "cluster"] = Field(
+        default="serial",
+        description="serial: this process does it; cluster: the workers do that `cbm dispatch`"
+        " keeps busy (serial).",
+    )
+    wait: bool = Field(
+        default=True,
+        description="With engine cluster: return when all is done; otherwise as soon as it is in"
+        " the ledger.",
+    )
     lease_seconds: float = Field(
         default=DEFAULT_LEASE_SECONDS,
         ge=1,
         le=86_400,
-        description="How long a worker that fell silent keeps its scene from others.",
+        description="With engine serial: how long a worker that fell silent keeps its scene from"
+        " others.",
     )
 
     @model_validator(mode="after")
-    def _period(self) -> _Extract:
+    def _together(self) -> _Extract:
         if self.start and self.end and self.start > self.end:
             raise ValueError("start is after end")
+        if self.engine == "serial" and not self.wait:
+            raise ValueError("only the engine cluster can work without being waited for")
+        if self.engine == "cluster" and "lease_seconds" in self.model_fields_set:
+            raise ValueError("the lease of the engine cluster is set at `cbm dispatch`")
         return self
 
 
@@ -61,7 +76,8 @@ class _Extract(ChangingArguments):
 class ExtractPlan:
     """What an extraction does: products to register, scenes to enqueue, scenes open already.
 
-    ``failed`` items are left as they are, and the extraction fails for them.
+    ``failed`` items are left as they are, and the extraction fails for them. Scenes that are open
+    already are nothing to do where they are not waited for.
     """
 
     dataset: Dataset
@@ -111,7 +127,7 @@ def plan(cursor: Cursor, arguments: _Extract) -> ExtractPlan:
         tuple(chosen),
         tuple(product for product in chosen if ids[product.name] is None),
         todo,
-        left.claimable + left.leased,
+        left.claimable + left.leased if arguments.wait else 0,
         len(overview.failures(cursor, scope, active_only=True)),
     )
 
@@ -139,15 +155,30 @@ def _choose(cursor: Cursor, arguments: _Extract) -> list[Product]:
     return found
 
 
-def apply(
-    connection: Connection, context: Context, todo: ExtractPlan, lease_seconds: float
-) -> tuple[int, Tally, Scope]:
-    """Do what the plan says; return how many items were enqueued, what was done, and the scope."""
-    with db.transaction(connection) as cursor:
-        ids = {product.name: store.register(cursor, product) for product in todo.products}
-        enqueued = enqueue.apply(cursor, todo.enqueue, ids)
-    scope = Scope(todo.dataset.id, tuple(ids.values()))
-    return enqueued, serial.run(context.settings, scope, lease_seconds), scope
+@dataclass(frozen=True)
+class Submitted:
+    """What is in the ledger now: the scope, items enqueued, and the last run before that."""
+
+    scope: Scope
+    enqueued: int
+    last_run: int
+
+
+def apply(cursor: Cursor, todo: ExtractPlan) -> Submitted:
+    """Register and enqueue what the plan says."""
+    before = rate.last_run(cursor)
+    ids = {product.name: store.register(cursor, product) for product in todo.products}
+    enqueued = enqueue.apply(cursor, todo.enqueue, ids)
+    return Submitted(Scope(todo.dataset.id, tuple(ids.values())), enqueued, before)
+
+
+def _work(arguments: _Extract, context: Context, submitted: Submitted) -> Tally:
+    """Do what is open, or wait for those who do."""
+    if not arguments.wait:
+        return Tally()
+    if arguments.engine == "cluster":
+        return waiting.run(context.settings, submitted.scope, submitted.last_run)
+    return serial.run(context.settings, submitted.scope, arguments.lease_seconds)
 
 
 def _extract(arguments: _Extract, context: Context) -> Answer:
@@ -156,12 +187,15 @@ def _extract(arguments: _Extract, context: Context) -> Answer:
             todo = plan(cursor, arguments)
         if arguments.check:
             return _checked(todo)
-        enqueued, tally, scope = apply(connection, context, todo, arguments.lease_seconds)
         with db.transaction(connection) as cursor:
-            counts = overview.counts(cursor, scope)
-            failed = overview.failures(cursor, scope, active_only=True)
+            submitted = apply(cursor, todo)
+    tally = _work(arguments, context, submitted)
+    scope, enqueued = submitted.scope, submitted.enqueued
+    with db.session(context.settings) as connection, db.transaction(connection) as cursor:
+        counts = overview.counts(cursor, scope)
+        failed = overview.failures(cursor, scope, active_only=True)
     result = _result(todo, enqueued, tally, counts)
-    if failed:
+    if failed and arguments.wait:
         raise CbmError(
             "extraction_incomplete",
             f"{len(failed)} of {sum(map(_total, counts.values()))} items of {todo.dataset.name}"
@@ -172,11 +206,12 @@ def _extract(arguments: _Extract, context: Context) -> Answer:
             result=result,
         )
     changed = bool(todo.unregistered or enqueued or tally.items.get("done"))
+    said = _summary(todo, tally, result) if arguments.wait else _submitted(result)
     return Answer(
         changed=changed,
         plan=todo.lines if changed else [],
         result=result,
-        text="\n".join([*_summary(todo, tally, result), *([table(counts)] if counts else [])]),
+        text="\n".join([*said, *([table(counts)] if counts else [])]),
     )
 
 
@@ -236,6 +271,13 @@ def _summary(todo: ExtractPlan, tally: Tally, result: dict[str, Any]) -> list[st
             f"{result['held']} items wait: their scenes are held (`cbm scenes list --state held`)."
         )
     return lines
+
+
+def _submitted(result: dict[str, Any]) -> list[str]:
+    return [
+        f"{result['enqueued']} items enqueued, {result['open']} are open;"
+        " `cbm ledger status` shows how far they are."
+    ]
 
 
 EXTRACT = Verb("Reduce scenes to statistics of parcels.", _Extract, _extract)
