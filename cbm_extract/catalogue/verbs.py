@@ -147,8 +147,8 @@ def _list(arguments: _List, context: Context) -> Answer:
         )
     lines = [
         f"{row['obstime']:%Y-%m-%d %H:%M:%S}  {row['card']}  {row['tile'] or '-':5}"
-        f"  {row['state']:10}  {_percent(row['cloud_percent'])}  {_orbit(row):4}  {row['reference']}"
-        + (f"  {row['part']}" if row["part"] else "")
+        f"  {row['state']:10}  {_percent(row['cloud_percent'])}  {_orbit(row):4}"
+        f"  {row['reference']}" + (f"  {row['part']}" if row["part"] else "")
         for row in rows
     ]
     lines.append(f"{total} scenes." if total <= len(rows) else f"{total} scenes, the first above.")

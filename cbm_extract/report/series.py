@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -92,8 +93,16 @@ def is_clear(point: Point, limit: float, *, classified: bool) -> bool:
     return point.clouded <= limit
 
 
-def as_records(rows: Iterable[Value]) -> list[dict[str, Any]]:
-    """Return one flat, JSON-serialisable record per row."""
+def decibels(power: float | None) -> float | None:
+    """Return 10 log10 of linear power, None where there is none to take it of."""
+    return 10 * math.log10(power) if power is not None and power > 0 else None
+
+
+def as_records(rows: Iterable[Value], card: str = "s2") -> list[dict[str, Any]]:
+    """Return one flat, JSON-serialisable record per row.
+
+    Of card ``bs`` ``mean_db`` is the mean power in decibels: means are never taken of decibels.
+    """
     return [
         {
             "obstime": row.obstime.isoformat(),
@@ -105,6 +114,7 @@ def as_records(rows: Iterable[Value]) -> list[dict[str, Any]]:
             "px_imaged": row.px_imaged,
             "px_clear": row.px_clear,
             "clouded": _rounded(clouded_share(row.classes)),
+            **({"mean_db": decibels(row.statistics[0])} if card == "bs" else {}),
         }
         for row in rows
     ]
@@ -118,7 +128,10 @@ def as_csv(records: Sequence[dict[str, Any]]) -> str:
     """Return the records as CSV with a header line; no value is an empty field."""
     out = io.StringIO()
     names = ["obstime", "reference", "tile", "band", "count", *STATISTICS]
-    writer = csv.DictWriter(out, [*names, "px_imaged", "px_clear", "clouded"], lineterminator="\n")
+    names += ["px_imaged", "px_clear", "clouded"]
+    if records and "mean_db" in records[0]:
+        names.append("mean_db")
+    writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
     return out.getvalue().rstrip("\n")
@@ -128,12 +141,15 @@ def as_table(records: Sequence[dict[str, Any]]) -> str:
     """Lay the records out for people: times in UTC, no value as a dash."""
     if not records:
         return "No rows."
-    names = ["band", "count", *STATISTICS, "imaged", "clear", "clouded"]
+    decibel = ["dB"] if "mean_db" in records[0] else []
+    names = ["band", "count", *STATISTICS, *decibel, "imaged", "clear", "clouded"]
     lines = [["UTC", "tile", *names]]
     for record in records:
         cells = [record["obstime"][:16].replace("T", " "), record["tile"], record["band"]]
         cells.append(str(record["count"]))
         cells += [_number(record[name]) for name in STATISTICS]
+        if decibel:
+            cells.append("-" if record["mean_db"] is None else f"{record['mean_db']:.1f}")
         share = record["clouded"]
         cells += [str(record["px_imaged"]), str(record["px_clear"])]
         lines.append([*cells, "-" if share is None else f"{100 * share:.0f} %"])
@@ -143,7 +159,9 @@ def as_table(records: Sequence[dict[str, Any]]) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.4f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.6f}" if 0 < abs(value) < 0.01 else f"{value:.4f}"
 
 
 def text_table(lines: Sequence[Sequence[str]], left: int) -> str:

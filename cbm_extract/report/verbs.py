@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from cbm_core import bands as band_names
 from cbm_core import db
 from cbm_core.datasets.store import require_dataset
 from cbm_core.errors import CbmError
@@ -28,7 +29,10 @@ class ShowArguments(Arguments):
     parcel: str = positional("The parcel's id.")
     layer: str | None = Field(default=None, description="The parcel's layer, where ids repeat.")
     product: str | None = Field(default=None, description="Product (s2).")
-    bands: list[str] | None = Field(default=None, description="Only this band or index; repeat.")
+    bands: list[str] | None = Field(
+        default=None,
+        description="Only this band or index; repeat. B4, VVb and VVc are understood as well.",
+    )
     start: date | None = Field(default=None, description="First day (UTC).")
     end: date | None = Field(default=None, description="Last day (UTC), inclusive.")
     format: Literal["table", "csv"] = Field(default="table", description="table or csv (table).")
@@ -69,7 +73,7 @@ def _show(arguments: ShowArguments, context: Context) -> Answer:
         dataset = require_dataset(cursor, arguments.dataset)
         found = queries.products(cursor, dataset.id)
         product = collect.find_product(found, arguments.product, dataset.name)
-        _require_bands(arguments.bands, product)
+        bands = _stored_bands(arguments.bands, product)
         parcel = collect.find_parcels(
             cursor, dataset, product, [arguments.parcel], arguments.layer
         )[0]
@@ -78,11 +82,11 @@ def _show(arguments: ShowArguments, context: Context) -> Answer:
             dataset.id,
             product,
             [parcel],
-            bands=arguments.bands,
+            bands=bands,
             start=arguments.start,
             end=arguments.end,
         )
-    records = series.as_records(rows)
+    records = series.as_records(rows, product.card)
     crop = f"{parcel.crop_code or '-'} {parcel.crop_name or ''}".strip()
     heading = (
         f"Parcel {parcel.pid} of {dataset.name}, {parcel.area_m2 / 10_000:.2f} ha, crop {crop}; "
@@ -107,8 +111,14 @@ def _show(arguments: ShowArguments, context: Context) -> Answer:
     )
 
 
-def _require_bands(bands: list[str] | None, product: queries.Product) -> None:
-    unknown = [band for band in bands or [] if band not in product.variables]
+def _stored_bands(names: list[str] | None, product: queries.Product) -> list[str] | None:
+    """Return bands under the names they are stored by, whichever way they were spelt."""
+    if names is None:
+        return None
+    bands = [band_names.stored(product.card, name) for name in names]
+    unknown = [
+        name for name, band in zip(names, bands, strict=True) if band not in product.variables
+    ]
     if unknown:
         raise CbmError(
             "band_unknown",
@@ -117,6 +127,7 @@ def _require_bands(bands: list[str] | None, product: queries.Product) -> None:
             "Name some of these.",
             existing=list(product.variables),
         )
+    return bands
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,7 @@ def test_show_gives_the_stored_statistics_of_active_scenes(world):
     ("given", "expected"),
     [
         ({"bands": ["B08"]}, [(1, "B08"), (31, "B08")]),
+        ({"bands": ["B8"]}, [(1, "B08"), (31, "B08")]),
         ({"end": "2024-05-01"}, [(1, "B04"), (1, "B08")]),
         ({"start": "2024-05-31", "end": "2024-05-31"}, [(31, "B04"), (31, "B08")]),
         ({"start": "2024-06-01"}, []),

@@ -120,6 +120,18 @@ def test_table_and_csv_show_missing_values_as_such():
     assert series.as_table([]) == "No rows."
 
 
+def test_backscatter_is_shown_in_decibels_of_the_mean():
+    rows = [value("VV", 0.1), value("VH", -0.001), value("VH", None, day=1)]
+    records = series.as_records(rows, "bs")
+    assert [record["mean_db"] for record in records] == [pytest.approx(-10.0), None, None]
+    table = series.as_table(records).splitlines()
+    assert "dB" in table[0].split()
+    assert re.search(r" VV +9 +0\.1000 .* -10\.0 ", table[1])
+    assert re.search(r" VH +9 +-0\.001000 ", table[2])
+    assert series.as_csv(records).splitlines()[0].endswith(",mean_db")
+    assert "mean_db" not in series.as_records(rows)[0]
+
+
 class _Elements(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
