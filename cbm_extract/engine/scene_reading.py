@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from cbm_core.errors import CbmError
 from cbm_extract.engine.areas import Area, Areas
 from cbm_extract.engine.jobs import Job
-from cbm_extract.engine.pouring import NegativeShare, blamed, pour
+from cbm_extract.engine.pouring import NegativeShare, blamed, pour, read_one
 from cbm_extract.engine.slices import Classes, JobResult, tile_rank
 from cbm_extract.plan.lattice import Grid, Placement, place
 from cbm_extract.plan.runs import Runs
-from cbm_extract.read.strips import Band, open_band
+from cbm_extract.read.ahead import Decoder
+from cbm_extract.read.strips import Band, Strip, open_band
 from cbm_extract.reduce.classes import as_classes, class_counts
 from cbm_extract.reduce.index_values import Calibration
 from cbm_extract.reduce.indices import INDICES
@@ -43,12 +44,16 @@ class SuspectOffsetError(Exception):
 class SceneReading:
     """One reading of a scene for some jobs: each of their bands is opened and decoded once.
 
-    ``beat`` is called between strips and may raise to stop the work.
+    ``beat`` is called between strips and may raise to stop the work. ``threads`` decode blocks: the
+    results are the same to the bit, whatever their number.
     """
 
-    def __init__(self, scene: SceneRow, areas: Areas, beat: Callable[[], None]) -> None:
+    def __init__(
+        self, scene: SceneRow, areas: Areas, beat: Callable[[], None], threads: int
+    ) -> None:
         """Prepare; nothing is opened yet."""
         self._scene, self._areas, self._beat = scene, areas, beat
+        self._threads = threads
         self._bands: dict[str, Band] = {}
         self._rasters: dict[str, BandRaster] = {}
         self._counts: dict[Area, Classes] = {}
@@ -70,12 +75,19 @@ class SceneReading:
             for name in names:
                 self._open(stack, name)
             self._watch_offset(stack)
-            self._read_classes(jobs)
+            decoder = stack.enter_context(Decoder(self._threads))
+            self._read_classes(jobs, decoder)
             reducer = SceneReducer(self._rasters)
             added = [job for job in jobs if self._add(reducer, job)]
-            for group in _groups(reducer.bands, added):
-                pour({name: self._bands[name] for name in group}, reducer, self._between)
-            self._check_offset(reducer.bands)
+            self._masks.clear()
+            groups = [
+                {name: self._bands[name] for name in group}
+                for group in _groups(reducer.bands, added)
+            ]
+            # The offset is judged by whole blocks, not by what parcels happen to show.
+            whole = [OFFSET_BAND] if self._negative else []
+            pour(groups, reducer, decoder, self._between, whole)
+            self._check_offset(reducer.bands, decoder)
             results = reducer.finish()
         pairs = zip(added, results, strict=True)
         return {job.item.id: self._result(job, result) for job, result in pairs}
@@ -89,10 +101,10 @@ class SceneReading:
             self._bands[name] = band
             self._rasters[name] = BandRaster(place(grid), calibration)
 
-    def _between(self, name: str, strip: NDArray[Any]) -> None:
+    def _between(self, name: str, strip: Strip, values: NDArray[Any]) -> None:
         self._beat()
         if name == OFFSET_BAND and self._negative:
-            self._negative.count(strip)
+            self._negative.count(strip, values)
 
     def _add(self, reducer: SceneReducer, job: Job) -> bool:
         """Ask for a job's results; False where that is impossible."""
@@ -123,7 +135,7 @@ class SceneReading:
             self._clearest[key] = without_clouded(cuts, share)
         return self._clearest[key]
 
-    def _read_classes(self, jobs: Sequence[Job]) -> None:
+    def _read_classes(self, jobs: Sequence[Job], decoder: Decoder) -> None:
         """Count classes and make masks; the class raster itself is not kept."""
         counting = [job for job in jobs if job.product.class_band in self._bands]
         for name in dict.fromkeys(str(job.product.class_band) for job in counting):
@@ -137,7 +149,8 @@ class SceneReading:
                     job.error = error
             # A mask with dilation reaches further than the parcels.
             masked = any(job.product.mask_classes for job in mine)
-            classes = self._class_raster(name, None if masked else list(runs.values()))
+            only = None if masked else list(runs.values())
+            classes = self._class_raster(name, only, decoder)
             for area, one in runs.items():
                 self._counts[area] = Classes(one.geometry_ids, class_counts(one, classes))
             for job in mine:
@@ -152,16 +165,18 @@ class SceneReading:
             except CbmError as error:
                 job.error = error
 
-    def _class_raster(self, name: str, only: list[Runs] | None) -> NDArray[np.uint8]:
-        """Read a class band; with ``only`` no more strips than those runs need."""
+    def _class_raster(
+        self, name: str, only: list[Runs] | None, decoder: Decoder
+    ) -> NDArray[np.uint8]:
+        """Read a class band; with ``only`` no more blocks than those runs need."""
         band = self._bands[name]
         classes = np.zeros((band.header.height, band.header.width), dtype=np.uint8)
-        for start, stop in band.strip_rows():
-            if only is None or any(one.wanted(start, stop) for one in only):
-                self._beat()
-                with blamed(name):
-                    for row0, strip in band.strips(start, stop):
-                        classes[row0 : row0 + len(strip)] = as_classes(strip)
+        with blamed(name):
+            strips = band.strips(only)
+        for strip, values in read_one(name, strips, decoder):
+            self._beat()
+            with blamed(name):
+                classes[strip.start : strip.stop] = as_classes(values)
         return classes
 
     def _watch_offset(self, stack: ExitStack) -> None:
@@ -172,12 +187,13 @@ class SceneReading:
             self._open(stack, OFFSET_BAND)
         self._negative = NegativeShare(self._bands[OFFSET_BAND])
 
-    def _check_offset(self, poured: Sequence[str]) -> None:
+    def _check_offset(self, poured: Sequence[str], decoder: Decoder) -> None:
         if self._negative is None:
             return
         if OFFSET_BAND not in poured:
-            for strip in self._all_strips(OFFSET_BAND):
-                self._between(OFFSET_BAND, strip)
+            strips = self._bands[OFFSET_BAND].strips()
+            for strip, values in read_one(OFFSET_BAND, strips, decoder):
+                self._between(OFFSET_BAND, strip, values)
         share = self._negative.share
         if share > SUSPECT_SHARE:
             offset = self._bands[OFFSET_BAND].asset.offset
@@ -190,15 +206,6 @@ class SceneReading:
                     "The scene is held. Catalogue it with the right offset.",
                 )
             )
-
-    def _all_strips(self, name: str) -> Iterator[NDArray[Any]]:
-        strips = self._bands[name].strips()
-        while True:
-            with blamed(name):
-                part = next(strips, None)
-            if part is None:
-                return
-            yield part[1]
 
     def _result(self, job: Job, result: ProductResult) -> JobResult:
         ids = result.geometry_ids

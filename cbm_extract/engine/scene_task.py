@@ -52,12 +52,15 @@ def run(settings: Settings, connection: Connection, claim: Claim) -> Outcome:
 
     """
     with db.readable_errors(), Heartbeat(settings, claim) as heartbeat:
-        return _SceneTask(connection, claim, heartbeat).run()
+        return _SceneTask(connection, claim, heartbeat, settings.engine.threads).run()
 
 
 class _SceneTask:
-    def __init__(self, connection: Connection, claim: Claim, heartbeat: Heartbeat) -> None:
+    def __init__(
+        self, connection: Connection, claim: Claim, heartbeat: Heartbeat, threads: int
+    ) -> None:
         self._connection, self._claim, self._heartbeat = connection, claim, heartbeat
+        self._threads = threads
         self._outcome = Outcome()
         self._versions: dict[str, dict[str, Any]] = {}
 
@@ -94,7 +97,8 @@ class _SceneTask:
         while left := [job for job in jobs if job.error is None]:
             try:
                 self._identify(scene, left)
-                return SceneReading(scene, areas, self._heartbeat.require).read(left)
+                reading = SceneReading(scene, areas, self._heartbeat.require, self._threads)
+                return reading.read(left)
             except BandError as failed:
                 concerned = [job for job in left if failed.band in job.reads(scene)]
                 for job in concerned or left:

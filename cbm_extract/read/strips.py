@@ -1,32 +1,32 @@
-"""One band of a scene as strips of rows: each block of the file is decoded once."""
+"""One band of a scene as strips of rows, of which the blocks that are wanted are decoded."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
-from rasterio.windows import Window
 
 from cbm_core.errors import CbmError
+from cbm_extract.plan.runs import Runs
 from cbm_extract.read import gdal
+from cbm_extract.read.blocks import BlockReader
 from cbm_extract.read.header import RasterHeader, header_of
+from cbm_extract.read.jp2 import Jp2Reader, open_jp2
+from cbm_extract.read.tiff import TiffReader, open_tiff
+from cbm_extract.read.windows import WindowReader
 from cbm_extract.scene import BandAsset
-
-if TYPE_CHECKING:
-    from rasterio.io import DatasetReader
 
 MIN_STRIP_ROWS = 512
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Band:
-    """An open band; use it in the thread that opened it.
+    """An open band.
 
     ``nodata`` holds the raw values that are no observation, the asset's and the file's own, as
     floats that compare equal to pixels of ``dtype``; values the dtype cannot hold are left out.
@@ -36,65 +36,68 @@ class Band:
     asset: BandAsset
     header: RasterHeader
     nodata: tuple[float, ...]
-    dtype: np.dtype[np.generic]
-    _dataset: DatasetReader
+    dtype: np.dtype[Any]
+    reader: BlockReader
 
-    def strip_rows(self, row_start: int = 0, row_stop: int | None = None) -> list[tuple[int, int]]:
-        """Return the strips [first row, one past the last) that :meth:`strips` reads.
+    def strips(self, runs: Sequence[Runs] | None = None, whole: bool = False) -> list[Strip]:
+        """Return the strips with a pixel of the runs (in this raster), north to south; None: all.
 
-        They are cut at multiples of :func:`strip_height`, clipped to the rows asked for.
+        Of a strip those blocks are decoded that hold such a pixel: with ``whole`` entirely,
+        otherwise pixels of them that no run wants may come out as anything.
         """
-        stop = self.header.height if row_stop is None else min(row_stop, self.header.height)
-        start = max(row_start, 0)
-        height = strip_height(self.header.block_shapes[self.asset.index - 1][0])
-        edges = [*range(start - start % height + height, stop, height), stop]
-        return [(top, end) for top, end in zip([start, *edges], edges, strict=False) if top < end]
+        wanted = self.reader.want(runs)
+        if whole:
+            self.reader.want(None)
+        height = strip_height(self.reader.block_shape[0])
+        each = height // self.reader.block_shape[0]
+        strips = []
+        for start in range(0, self.header.height, height):
+            first = start // self.reader.block_shape[0]
+            rows, cols = np.nonzero(wanted[first : first + each])
+            if len(rows):
+                blocks = tuple(zip((rows + first).tolist(), cols.tolist(), strict=True))
+                stop = min(start + height, self.header.height)
+                strips.append(Strip(self, start, stop, blocks))
+        return strips
 
-    def strips(
-        self, row_start: int = 0, row_stop: int | None = None
-    ) -> Iterator[tuple[int, NDArray[np.generic]]]:
-        """Iterate over (first row, raw values [rows, width] of ``dtype``) from north to south.
 
-        The array is a view of a buffer that the next step overwrites: use it, or copy it, before
-        going on.
+@dataclass(frozen=True)
+class Strip:
+    """Rows [start, stop) of a band, and the blocks (row, column) of them that are to be decoded."""
+
+    band: Band
+    start: int
+    stop: int
+    blocks: tuple[tuple[int, int], ...] = field(repr=False)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.stop - self.start, self.band.header.width
+
+    @property
+    def nbytes(self) -> int:
+        """The size of its values."""
+        return self.shape[0] * self.shape[1] * self.band.dtype.itemsize
+
+    def block(self, values: NDArray[Any], row: int, col: int) -> NDArray[Any]:
+        """Return the part of the strip's values that is block (row, col) of the band."""
+        rows, cols = self.band.reader.block_shape
+        top, left = row * rows - self.start, col * cols
+        return values[top : top + rows, left : left + cols]
+
+    def decode(self, row: int, col: int, values: NDArray[Any]) -> None:
+        """Decode a block into its part of the strip's values, [rows, width] of the band's dtype.
 
         Raises:
             CbmError: ``raster_damaged`` or ``raster_unreachable``, naming file and rows.
 
         """
-        parts = self.strip_rows(row_start, row_stop)
-        tallest = max((stop - start for start, stop in parts), default=0)
-        buffer = np.empty((tallest, self.header.width), self.dtype)
-        for start, stop in parts:
-            values = buffer[: stop - start]
-            self._read(start, stop, values)
-            yield start, values
-
-    def _read(self, start: int, stop: int, values: NDArray[np.generic]) -> None:
-        window = Window(0, start, self.header.width, stop - start)
-        try:
-            self._dataset.read(self.asset.index, window=window, out=values)
-        except RasterioError as error:
-            text = gdal.reason(error)
-            where = f"rows {start}-{stop - 1} of {self.header.height}"
-            if gdal.is_network(text):
-                raise gdal.unreachable(self.asset.href, f"{where}: {text}") from error
-            raise CbmError(
-                "raster_damaged",
-                f"{self.asset.href} is damaged or truncated in {where}: {text}.",
-                "Fetch or make the file again, then retry the scene.",
-                href=self.asset.href,
-                row_start=start,
-                row_stop=stop,
-            ) from error
+        self.band.reader.decode(row, col, self.block(values, row, col))
 
 
 def strip_height(block_rows: int) -> int:
-    """Return how many rows a strip has: whole blocks, at least 512 rows.
-
-    A JPEG 2000 tile is decoded whole for every window that touches it, so strips that cut tiles
-    cost double; 1024-row tiles give 1024-row strips.
-    """
+    """Return how many rows a strip has: whole blocks, at least 512 rows."""
     return block_rows * math.ceil(MIN_STRIP_ROWS / block_rows)
 
 
@@ -107,13 +110,37 @@ def open_band(asset: BandAsset) -> Iterator[Band]:
             has fewer bands.
 
     """
-    with gdal.open_raster(asset.href) as dataset:
+    with ExitStack() as stack:
+        dataset = stack.enter_context(gdal.open_raster(asset.href))
         header = header_of(asset.href, dataset)
         check_index(header, asset.index)
         dtype = np.dtype(header.dtypes[asset.index - 1])
         declared = header.nodata[asset.index - 1]
         wanted = asset.nodata if declared is None else (*asset.nodata, declared)
-        yield Band(asset, header, representable(wanted, dtype), dtype, dataset)
+        reader = _direct(header, asset.index, dtype, declared)
+        if reader is None:
+            reader = WindowReader(asset.href, dataset, asset.index)
+        stack.callback(reader.close)
+        yield Band(asset, header, representable(wanted, dtype), dtype, reader)
+
+
+def _direct(
+    header: RasterHeader, index: int, dtype: np.dtype[Any], nodata: float | None
+) -> BlockReader | None:
+    """Open a file without GDAL; None where it is not local, or not laid out as readers serve it."""
+    path = gdal.local_path(header.href)
+    reader: TiffReader | Jp2Reader | None = None
+    if path and header.driver == "GTiff":
+        reader = open_tiff(path, index, nodata)
+    elif path and header.driver == "JP2OpenJPEG" and header.count == 1:
+        reader = open_jp2(path)
+    if reader is None:
+        return None
+    # Both must have understood the same of the file.
+    if reader.shape != (header.height, header.width) or reader.dtype != dtype:
+        reader.close()
+        return None
+    return reader
 
 
 def check_index(header: RasterHeader, index: int) -> None:

@@ -8,6 +8,7 @@ import pytest
 from cbm_extract.engine.pouring import BandError, NegativeShare, pour
 from cbm_extract.engine.scene_reading import _groups
 from cbm_extract.engine.slices import Classes, tile_rank
+from cbm_extract.read.ahead import Decoder
 from cbm_extract.read.strips import open_band
 from cbm_extract.scene import BandAsset
 from tests.factories import write_raster
@@ -38,39 +39,56 @@ class Recorder:
     def __init__(self, wanted):
         self.rows, self.fed = wanted, []
 
-    def wanted(self, name, row0, row1):
-        return any(row0 <= row < row1 for row in self.rows[name])
+    def wanted_runs(self, name):
+        rows = np.array(self.rows[name], np.int32)
+        return [
+            SimpleNamespace(row=rows, col=np.zeros_like(rows), length=np.ones(len(rows), np.uint16))
+        ]
 
     def feed(self, name, row0, strip):
         self.fed.append((name, row0, strip.copy()))
 
 
-def test_strips_come_side_by_side_from_north_to_south(tmp_path):
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_strips_come_side_by_side_from_north_to_south(tmp_path, threads):
     fine = np.arange(2048 * 3, dtype=np.uint16).reshape(2048, 3)
     coarse = np.arange(1024 * 2, dtype=np.uint16).reshape(1024, 2)
     profile = {"left": 0, "top": 20480, "blockysize": 16}
     write_raster(tmp_path / "fine.tif", fine, res=10, **profile)
     write_raster(tmp_path / "coarse.tif", coarse, res=20, **profile)
-    target = Recorder({"fine": [0, 600, 1500], "coarse": [3, 1000]})
+    target = Recorder({"fine": [0, 600, 1500], "coarse": [3, 1000], "last": [700]})
     seen = []
-    with band(tmp_path / "fine.tif") as a, band(tmp_path / "coarse.tif") as b:
-        pour({"fine": a, "coarse": b}, target, lambda name, strip: seen.append(name))
+    profile = {"left": 0, "top": 20480, "tiled": True, "blockxsize": 16, "blockysize": 512}
+    write_raster(tmp_path / "last.tif", coarse, res=20, **profile)
+    with (
+        band(tmp_path / "fine.tif") as a,
+        band(tmp_path / "coarse.tif") as b,
+        band(tmp_path / "last.tif") as c,
+        Decoder(threads) as decoder,
+    ):
+        groups = [{"fine": a, "coarse": b}, {"last": c}]
+        pour(groups, target, decoder, lambda name, *_: seen.append(name))
     assert [(name, row0) for name, row0, _ in target.fed] == [
         ("coarse", 0), ("fine", 0), ("fine", 512), ("coarse", 512), ("fine", 1024),
+        ("last", 512),
     ]  # fmt: skip
     assert seen == [name for name, _, _ in target.fed]
     for name, row0, strip in target.fed:
         whole = fine if name == "fine" else coarse
-        np.testing.assert_array_equal(strip, whole[row0 : row0 + len(strip)])
+        # Blocks of 16 rows: of others than the wanted ones nothing may be said.
+        for row in target.rows[name]:
+            if row0 <= row < row0 + len(strip):
+                np.testing.assert_array_equal(strip[row - row0], whole[row])
 
 
-def test_a_damaged_band_is_named(tmp_path):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_damaged_band_is_named(tmp_path, threads):
     path = write_raster(
         tmp_path / "a.tif", np.ones((2048, 100), np.uint16), left=0, top=0, compress="none"
     )
     path.write_bytes(path.read_bytes()[:200_000])
-    with band(path) as one, pytest.raises(BandError) as caught:
-        pour({"B04": one}, Recorder({"B04": [0, 2000]}), lambda *_: None)
+    with band(path) as one, Decoder(threads) as decoder, pytest.raises(BandError) as caught:
+        pour([{"B04": one}], Recorder({"B04": [0, 2000]}), decoder, lambda *_: None)
     assert caught.value.band == "B04"
     assert caught.value.error.code == "raster_damaged"
 
@@ -89,10 +107,10 @@ def test_negative_share(tmp_path, values, asset, expected):
     data = np.array([values])
     data = data.astype(np.float32 if data.dtype.kind == "f" else np.uint16)
     path = write_raster(tmp_path / "a.tif", data, left=0, top=10)
-    with band(path, **asset) as one:
+    with band(path, **asset) as one, Decoder(1) as decoder:
         share = NegativeShare(one)
-        for _, strip in one.strips():
-            share.count(strip)
+        for strip, pixels in decoder.decode(one.strips()):
+            share.count(strip, pixels)
     assert share.share == expected
 
 

@@ -6,23 +6,42 @@ import numpy as np
 import pytest
 
 from cbm_core.errors import CbmError
-from cbm_extract.read.strips import open_band, strip_height
+from cbm_extract.plan.lattice import Lattice, Placement
+from cbm_extract.plan.runs import Runs
+from cbm_extract.read.ahead import AHEAD_BYTES, Decoder
+from cbm_extract.read.strips import Strip, open_band, strip_height
 from cbm_extract.scene import BandAsset
 from tests.unit.read.rasters import texture, write
 from tests.unit.read.server import serve
 
+PLACE = Placement(Lattice("EPSG:32632", 10.0, 10.0, 0.0, 0.0), 0, 0, 4000, 4000)
 TILED = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
 
 
-def read(href: str, index: int = 1, **rows: int) -> tuple[list[int], np.ndarray]:
-    starts, parts = [], []
-    with open_band(BandAsset(href, index)) as band:
-        for start, values in band.strips(**rows):
-            starts.append(start)
-            parts.append(values.copy())
-    return starts, np.concatenate(parts) if parts else np.empty((0, 0))
+def read(
+    href: str, index: int = 1, threads: int = 2, pixels: list[tuple[int, int]] | None = None
+) -> tuple[list[int], np.ndarray]:
+    """Read a band, or the blocks with the pixels given; elsewhere there are zeros."""
+    starts = []
+    with open_band(BandAsset(href, index)) as band, Decoder(threads) as decoder:
+        out = np.zeros((band.header.height, band.header.width), band.dtype)
+        strips = band.strips(None if pixels is None else [runs_of(pixels)])
+        for strip, values in decoder.decode(strips):
+            starts.append(strip.start)
+            for block in strip.blocks:
+                strip.block(out[strip.start :], *block)[...] = strip.block(values, *block)
+    return starts, out
 
 
+def runs_of(pixels: list[tuple[int, int]]) -> Runs:
+    """One geometry of single pixels (row, column)."""
+    row, col = np.array(sorted(pixels), np.int32).reshape(-1, 2).T
+    ones = np.ones(1, np.int32)
+    indptr = np.array([0, len(row)])
+    return Runs(PLACE, ones, ones > 0, indptr, row, col, np.ones(len(row), np.uint16))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize(
     ("name", "options", "starts"),
     [
@@ -33,11 +52,11 @@ def read(href: str, index: int = 1, **rows: int) -> tuple[list[int], np.ndarray]
         ("band.img", {"driver": "ENVI"}, [0, 512, 1024]),
     ],
 )
-def test_strips_hold_the_whole_band_and_follow_the_blocks(tmp_path, name, options, starts):
+def test_strips_hold_the_whole_band_and_follow_the_blocks(tmp_path, name, options, starts, threads):
     dtype = "float32" if name.endswith("img") else "uint16"
     values = texture(1300, 1100, dtype)
     path = write(tmp_path / name, values, **options)
-    found, pixels = read(str(path))
+    found, pixels = read(str(path), threads=threads)
     assert found == starts
     assert pixels.dtype == dtype
     np.testing.assert_array_equal(pixels, values)
@@ -52,33 +71,65 @@ def test_float_geotiff_keeps_nan(tmp_path):
         assert band.nodata == ()
 
 
-@pytest.mark.parametrize(("start", "stop"), [(0, 1300), (300, 900), (512, 1024), (700, 701)])
-def test_only_the_rows_asked_for_are_read(tmp_path, start, stop):
-    values = texture(1300, 40)
-    path = write(tmp_path / "t.tif", values, **TILED)
-    starts, pixels = read(str(path), row_start=start, row_stop=stop)
-    np.testing.assert_array_equal(pixels, values[start:stop])
-    assert starts[0] == start
-    assert all(row % 512 == 0 for row in starts[1:])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "options", "block"),
+    [
+        ("tiled.tif", TILED, (256, 256)),
+        ("striped.tif", {"blockysize": 7}, (7, 1100)),
+        ("band.jp2", {"driver": "JP2OpenJPEG", "blockxsize": 256, "blockysize": 256}, (256, 256)),
+        ("band.img", {"driver": "ENVI"}, (512, 1100)),
+    ],
+)
+def test_the_blocks_of_wanted_pixels_are_decoded_once_and_no_other(
+    tmp_path, monkeypatch, name, options, block, threads
+):
+    values = texture(1300, 1100)
+    path = write(tmp_path / name, values, **options)
+    pixels = [(3, 5), (4, 5), (255, 256), (600, 1099), (1299, 0)]
+    decoded = []
+    inner = Strip.decode
+    monkeypatch.setattr(
+        Strip, "decode", lambda self, *one: decoded.append(one[:2]) or inner(self, *one)
+    )
+    starts, found = read(str(path), threads=threads, pixels=pixels)
+    expected = {(row // block[0], col // block[1]) for row, col in pixels}
+    assert len(decoded) == len(expected)
+    assert set(decoded) == expected
+    assert starts == sorted({row // block[0] * block[0] // 512 * 512 for row, _ in pixels}) or (
+        block[0] == 7
+    )
+    rows, cols = zip(*pixels, strict=True)
+    np.testing.assert_array_equal(found[rows, cols], values[rows, cols])
+    if name != "band.jp2":  # of a tile, code-blocks may be left out
+        whole = np.zeros(values.shape, bool)
+        for row, col in expected:
+            rows, cols = (slice(k * n, (k + 1) * n) for k, n in zip((row, col), block, strict=True))
+            whole[rows, cols] = True
+        np.testing.assert_array_equal(found, np.where(whole, values, 0))
 
 
-def test_rows_outside_the_raster_are_clipped(tmp_path):
+def test_nothing_wanted_nothing_read(tmp_path):
     path = write(tmp_path / "t.tif", texture(30, 40))
-    assert read(str(path), row_start=-5, row_stop=99)[1].shape == (30, 40)
-    assert read(str(path), row_start=30, row_stop=40) == ([], pytest.approx(np.empty((0, 0))))
+    starts, found = read(str(path), pixels=[])
+    assert starts == []
+    assert not found.any()
 
 
-def test_the_buffer_is_reused(tmp_path):
-    path = write(tmp_path / "t.tif", texture(1300, 40), **TILED)
-    with open_band(BandAsset(str(path))) as band:
-        bases = {id(values.base) for _, values in band.strips()}
-    assert len(bases) == 1
+@pytest.mark.parametrize("threads", [1, 2])
+def test_few_buffers_serve_all_strips(tmp_path, threads):
+    path = write(tmp_path / "t.tif", texture(512 * 40, 600), **TILED)
+    with open_band(BandAsset(str(path))) as band, Decoder(threads) as decoder:
+        bases = {values.ctypes.data for _, values in decoder.decode(band.strips())}
+        strip = 512 * 600 * 2
+    assert len(bases) * strip <= (AHEAD_BYTES + 2 * strip if threads > 1 else strip)
 
 
 def test_the_band_asked_for_is_read_and_a_missing_one_refused(tmp_path):
     values = np.stack([texture(20, 30, seed=seed) for seed in range(3)])
     path = write(tmp_path / "t.tif", values)
-    np.testing.assert_array_equal(read(str(path), index=3)[1], values[2])
+    for index in (1, 2, 3):
+        np.testing.assert_array_equal(read(str(path), index=index)[1], values[index - 1])
     with pytest.raises(CbmError) as caught:
         read(str(path), index=4)
     assert caught.value.code == "band_missing"
@@ -114,27 +165,37 @@ def test_nodata_is_the_assets_and_the_files_as_the_pixels_hold_them(
         ("band.jp2", {"driver": "JP2OpenJPEG"}),
     ],
 )
-@pytest.mark.parametrize("threads", ["", "ALL_CPUS"])
+@pytest.mark.parametrize("driver_threads", ["", "ALL_CPUS"])
+@pytest.mark.parametrize("threads", [1, 2])
 def test_a_truncated_file_is_an_error_that_names_the_rows(
-    tmp_path, monkeypatch, name, options, keep, threads
+    tmp_path, monkeypatch, name, options, keep, threads, driver_threads
 ):
     # GDAL itself reads a truncated JPEG 2000 as garbage when it may use threads.
-    monkeypatch.setenv("GDAL_NUM_THREADS", threads)
+    monkeypatch.setenv("GDAL_NUM_THREADS", driver_threads)
     path = write(tmp_path / name, texture(1500, 1100), **options)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
     with pytest.raises(CbmError) as caught:
-        read(str(path))
+        read(str(path), threads=threads)
     assert caught.value.code == "raster_damaged"
     assert str(path) in caught.value.message
-    assert "rows" in caught.value.message
-    assert caught.value.details["row_stop"] > caught.value.details["row_start"]
+    if name != "band.jp2":  # its lengths are checked before any row
+        assert "rows" in caught.value.message
+        assert caught.value.details["row_stop"] > caught.value.details["row_start"]
 
 
-def test_rows_before_the_damage_can_still_be_read(tmp_path):
-    values = texture(1500, 1100)
-    path = write(tmp_path / "tiled.tif", values, **TILED)
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.9)])
-    np.testing.assert_array_equal(read(str(path), row_stop=512)[1], values[:512])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_damage_that_gdal_finds_names_the_rows(tmp_path, threads):
+    import zipfile
+
+    body = bytearray(write(tmp_path / "a.tif", texture(1500, 1100), **TILED).read_bytes())
+    body[-100_000:] = bytes(100_000)
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("a.tif", bytes(body))
+    with pytest.raises(CbmError) as caught:
+        read(f"zip://{tmp_path}/all.zip!/a.tif", threads=threads)
+    assert caught.value.code == "raster_damaged"
+    assert caught.value.details["row_stop"] == 1500
+    assert caught.value.details["row_start"] in {512, 1024}
 
 
 def test_inside_a_zip(tmp_path):
