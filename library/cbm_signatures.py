@@ -9,8 +9,8 @@ module: cbm_signatures
 short_description: Extract the signatures of a dataset's parcels
 description:
   - Reduces the catalogued scenes to statistics per parcel, as C(cbm extract) does, and returns
-    when all is done. What is done already is not done again; an interrupted run goes on where it
-    stopped.
+    when all is done, unless told not to wait. What is done already is not done again; an
+    interrupted run goes on where it stopped.
   - Scenes that fail make the module fail with C(extraction_incomplete) and their list in
     RV(details); all others are done.
 options:
@@ -34,8 +34,20 @@ options:
   end:
     description: Last day, inclusive; left out - the dataset's last day of imagery.
     type: str
+  engine:
+    description: >-
+      V(serial) - the host does it itself, one scene at a time. V(cluster) - the workers do that
+      C(cbm dispatch) keeps busy; the host only writes it down in the ledger.
+    type: str
+    choices: [serial, cluster]
+  wait:
+    description: >-
+      With O(engine=cluster) - return when all is done (C(true), the default), or as soon as it is in
+      the ledger; M(cbm_signatures_info) then shows how far it is.
+    type: bool
   lease_seconds:
-    description: How long a worker that fell silent keeps its scene from others.
+    description: >-
+      With O(engine=serial) - how long a worker that fell silent keeps its scene from others.
     type: float
 extends_documentation_fragment:
   - cbm
@@ -54,6 +66,12 @@ EXAMPLES = r"""
     product_file: /etc/cbm/products.yml
     start: 2023-05-01
     end: 2023-05-31
+
+- name: Leave it to the cluster's workers, and look later how far they are
+  cbm_signatures:
+    dataset: nl:2023
+    engine: cluster
+    wait: false
 """
 
 RETURN = r"""
@@ -103,6 +121,8 @@ OPTIONS = {
     "product_file": {"type": "path"},
     "start": {"type": "str"},
     "end": {"type": "str"},
+    "engine": {"type": "str", "choices": ["serial", "cluster"]},
+    "wait": {"type": "bool"},
     "lease_seconds": {"type": "float"},
 }
 

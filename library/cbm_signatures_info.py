@@ -8,7 +8,8 @@ DOCUMENTATION = r"""
 module: cbm_signatures_info
 short_description: Show how far extraction is, and what failed
 description:
-  - Counts work items by state and names the failed ones, as C(cbm ledger status) does.
+  - Counts work items by state, names the failed ones, and says how fast the work goes, as
+    C(cbm ledger status) does.
 options:
   dataset:
     description: Only this dataset, C(aoi:year).
@@ -27,9 +28,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 result:
-  description: C(items), counts by dataset, product and state; C(failed), what failed and why.
+  description: >-
+    C(items), counts by dataset, product and state (C(pending), C(running), C(done), C(failed),
+    C(held), ...); C(failed), what failed and why; C(rate_per_hour), items done or failed per hour of
+    late, null where there were none for a quarter of an hour; C(seconds_left), an estimate from it
+    until nothing is open, null likewise; C(workers), the processes at work as C(host:pid).
   returned: success
   type: dict
+  sample:
+    items: [{dataset: "nl:2023", product: s2, pending: 120, running: 8, done: 872, failed: 0}]
+    failed: []
+    rate_per_hour: 960.0
+    seconds_left: 480
+    workers: ["worker-1:4711", "worker-1:4712"]
 version:
   description: Version of the release that answered; null when there is none yet (check mode only).
   returned: success

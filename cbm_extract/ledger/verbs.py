@@ -9,7 +9,7 @@ from cbm_core.datasets.store import require_dataset
 from cbm_core.db import Cursor
 from cbm_core.errors import CbmError
 from cbm_core.verbs import Answer, Arguments, ChangingArguments, Context, Verb, positional
-from cbm_extract.ledger import overview
+from cbm_extract.ledger import overview, rate
 from cbm_extract.ledger.overview import Failure
 from cbm_extract.ledger.states import STATES, Scope
 
@@ -56,13 +56,20 @@ def _status(arguments: _Status, context: Context) -> Answer:
         scope = Scope(dataset.id if dataset else None)
         counts = overview.counts(cursor, scope)
         failed = overview.failures(cursor, scope)
+        pace = rate.pace(cursor, scope)
     rows = [
         {"dataset": dataset_name, "product": product, **states}
         for (dataset_name, product), states in counts.items()
     ]
     return Answer(
-        result={"items": rows, "failed": [failure.as_json() for failure in failed]},
-        text="\n".join([table(counts), *failure_lines(failed)]) if rows else "The ledger is empty.",
+        result={
+            "items": rows,
+            "failed": [failure.as_json() for failure in failed],
+            **pace.as_json(),
+        },
+        text="\n".join([table(counts), *filter(None, [pace.line]), *failure_lines(failed)])
+        if rows
+        else "The ledger is empty.",
     )
 
 
