@@ -219,7 +219,7 @@ def test_analyst_reads_no_partition_past_the_policy(filled):
         filled,
         "SELECT relname FROM pg_class WHERE relname ~ '^signature_d' AND relkind IN ('r','p')",
     )
-    assert len(leaves) == 4
+    assert len(leaves) == 6
     for (leaf,) in leaves:
         for user in ("cbm_analyst", "cbm_web"):
             refused(filled, f"SELECT * FROM cbm.{leaf}", user)
