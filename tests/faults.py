@@ -2,8 +2,9 @@
 
     with faults.proxy(("127.0.0.1", 8333)) as link:    # or the path of a Unix socket
         connect to link.address ("127.0.0.1", port), or link.url
-        link.cut(after=100_000)              # the next connection breaks after so many bytes
-        link.cut(after=0, times=None)        # every connection breaks, until heal()
+        link.cut(after=100_000)              # the next connection that answers breaks after so
+                                             # many bytes from here on
+        link.cut(after=0, times=None)        # every one does, until heal()
         link.stall(after=100_000)            # the same, but it stays open and says nothing more
         link.delay(0.03)                     # every request takes so many seconds longer
         link.throttle(20e6)                  # bytes per second of each connection's answers
@@ -12,7 +13,8 @@
         link.on_answer(100_000, function)    # call once when so many bytes were answered
         link.heal()                          # no faults from here on
 
-Cut, stall and answer count what flows from the server to the client. ``link.requests`` are the
+Cut and stall count what flows from the server to the client, on connections made before or after
+the fault was switched on, and meet a connection once. ``link.requests`` are the
 HTTP request lines seen, ``link.connections`` how many connections were made. Bytes pass unchanged,
 so that signatures of S3 requests, TLS and PostgreSQL's protocol work through it.
 
@@ -127,9 +129,8 @@ class Proxy:
                 continue
             with self._lock:
                 self._open |= {client, server}
-            fault = self._take(self._breaks)
             self._start(self._upwards, client, server)
-            self._start(self._downwards, client, server, fault)
+            self._start(self._downwards, client, server)
 
     def _connect(self) -> socket.socket:
         if isinstance(self._upstream, tuple):
@@ -162,17 +163,22 @@ class Proxy:
                 server.sendall(data)
         self._end(client, server)
 
-    def _downwards(self, client: socket.socket, server: socket.socket, fault: tuple | None) -> None:
+    def _downwards(self, client: socket.socket, server: socket.socket) -> None:
         """From the server to the client."""
-        kind, limit = fault or ("", float("inf"))
         passed = 0
+        fault: tuple | None = None
         with suppress(OSError):
             while data := server.recv(_CHUNK):
-                keep = data[: int(min(len(data), max(limit - passed, 0)))]
+                if fault is None or fault[0] is not self._breaks:
+                    taken = self._take(self._breaks)
+                    # Counted from here; forgotten once other faults are switched on.
+                    fault = taken and (self._breaks, taken[0], passed + taken[1])
+                room = fault[2] - passed if fault else len(data)
+                keep = data[:room]
                 self._pass(client, keep, passed)
                 passed += len(keep)
-                if passed >= limit:
-                    self._fail(kind, client)
+                if fault and passed >= fault[2]:
+                    self._fail(fault[1], client)
                     break
         self._end(client, server)
 

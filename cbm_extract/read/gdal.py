@@ -1,13 +1,15 @@
 """How GDAL is told to behave, and the one function that opens a raster.
 
 Everything that may differ between hosts is fixed here: the formats GDAL may try, what it may look
-at besides the file itself, and how it treats networks and damaged files.
+at besides the file itself, and how it treats damaged files. Remote files reach GDAL through
+:mod:`cbm_extract.read.remote`: its own /vsicurl/ and /vsis3/ take a connection that is cut in the
+middle of a header for the end of the file, and open the file without the tags that are missing.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,8 @@ from cbm_core.errors import CbmError
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
+
+    from cbm_extract.read.remote import Pieces, RemoteFile
 
 # GDAL knows some 80 formats, and several (VRT, WMS, ...) are programs more than files: they fetch
 # other files and addresses. Only plain rasters are opened. A COG is a GeoTIFF to GDAL.
@@ -46,8 +50,14 @@ _OPTIONS: dict[str, str | int] = {
     # replaced file, stays for the life of a worker.
     "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/",
 }
-# Words in GDAL's messages that blame network or credentials rather than the file.
-_NETWORK_WORDS = ("CURL", "curl", "HTTP", "AWS_", "AccessDenied", "InvalidCredentials")
+# Words in GDAL's messages (archives on the network, which it reads itself) that blame credentials,
+# or else the network, rather than the file.
+_REFUSAL_WORDS = (
+    "AWS_SECRET_ACCESS_KEY AccessDenied InvalidAccessKeyId InvalidCredentials SignatureDoesNotMatch"
+    " ExpiredToken InvalidToken"
+).split()
+_REFUSAL_TEXTS = ("Access Denied", "access key ID you provided", "request signature we calculated")
+_NETWORK_WORDS = ("CURL", "curl", "HTTP", "AWS_", "SlowDown", "reduce your request rate")
 _VSI_ALLOWED = ("/vsizip/", "/vsicurl/", "/vsis3/")
 
 
@@ -109,24 +119,60 @@ def gdal_name(href: str) -> str:
     )
 
 
+def remote_address(href: str) -> str | None:
+    """Return the ``s3://`` or ``http(s)://`` address that an href means, None for other hrefs."""
+    if href.startswith("/vsis3/"):
+        return f"s3://{href.removeprefix('/vsis3/')}"
+    address = href.removeprefix("/vsicurl/")
+    return address if address.startswith(("http://", "https://", "s3://")) else None
+
+
 @contextmanager
 def open_raster(href: str) -> Iterator[DatasetReader]:
     """Open a raster read-only under the fixed GDAL settings for the length of the block.
 
+    Whoever reads pixels of it asks :func:`trouble` before using them.
+
     Raises:
-        CbmError: ``raster_missing``, ``raster_unreachable`` (network), ``not_a_raster`` (also for
-            formats that are not allowed), ``raster_damaged``.
+        CbmError: ``raster_missing``, ``raster_forbidden`` (credentials), ``raster_unreachable``
+            (network), ``raster_changed``, ``not_a_raster`` (also for formats that are not
+            allowed), ``raster_damaged``.
 
     """
     name = gdal_name(href)
     path = local_path(href)
     if path is not None and not path.is_file():
         raise missing(href)
-    with rasterio.Env(**_OPTIONS), _open(href, name) as dataset:
-        yield dataset
+    address = remote_address(href)
+    pieces = None
+    if address is not None:
+        from cbm_extract.read.remote import Pieces, RemoteObject
+
+        pieces = Pieces(RemoteObject(address))
+        # A name of its own for GDAL, without the address's query.
+        name = f"/remote/{Path(urlsplit(address).path).name}"
+    with rasterio.Env(**_OPTIONS), _open(href, name, pieces) as dataset:
+        if pieces is None:
+            yield dataset
+            return
+        _PIECES[dataset.name] = pieces
+        try:
+            yield dataset
+        finally:
+            del _PIECES[dataset.name]
 
 
-def _open(href: str, name: str) -> DatasetReader:
+# Of the remote files that are open, by the name GDAL has for them.
+_PIECES: dict[str, Pieces] = {}
+
+
+def trouble(dataset: DatasetReader) -> CbmError | None:
+    """Return what went wrong in reading a remote file, although GDAL may not have said so."""
+    pieces = _PIECES.get(dataset.name)
+    return pieces.trouble if pieces else None
+
+
+def _open(href: str, name: str, pieces: Pieces | None) -> DatasetReader:
     likely = _BY_SUFFIX.get(Path(name).suffix.lower(), "GTiff")
     first: RasterioIOError | None = None
     for driver in sorted(FORMATS, key=lambda driver: driver != likely):
@@ -135,27 +181,47 @@ def _open(href: str, name: str) -> DatasetReader:
         try:
             with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN=sidecars), warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                return rasterio.open(name, driver=driver)
+                dataset = rasterio.open(name, driver=driver, opener=_opener(pieces))
         except RasterioIOError as error:
+            if pieces and pieces.trouble:
+                raise pieces.trouble from error
             if "not recognized" not in str(error):
                 raise _opening_error(href, error) from error
             first = first or error
+        else:
+            if pieces and pieces.trouble:
+                dataset.close()
+                raise pieces.trouble
+            return dataset
     raise CbmError(
         "not_a_raster",
-        f"{href} is not a raster of a supported format.",
+        f"{shown(href)} is not a raster of a supported format.",
         f"Supported: {', '.join(FORMATS.values())}. Other formats are not opened.",
     ) from first
 
 
+def _opener(pieces: Pieces | None) -> Callable[..., RemoteFile] | None:
+    if pieces is None:
+        return None
+    from cbm_extract.read.remote import RemoteFile
+
+    return lambda *_arguments, **_options: RemoteFile(pieces)
+
+
 def _opening_error(href: str, error: RasterioError) -> CbmError:
     text = reason(error)
-    if any(part in text for part in ("404", "No such file", "does not exist", "NoSuchKey")):
+    if local_path(href) is None:
+        if is_refusal(text):
+            return forbidden(href, text)
+        if any(part in text for part in ("404", "NoSuchKey")):
+            return missing(href)
+        if is_network(text):
+            return unreachable(href, text)
+    if any(part in text for part in ("No such file", "does not exist")):
         return missing(href)
-    if is_network(text):
-        return unreachable(href, text)
     return CbmError(
         "raster_damaged",
-        f"{href} cannot be opened: {text}.",
+        f"{shown(href)} cannot be opened: {text}.",
         "Fetch or make the file again.",
     )
 
@@ -164,7 +230,7 @@ def missing(href: str) -> CbmError:
     """Say that a raster is not where the catalogue says it is."""
     return CbmError(
         "raster_missing",
-        f"The raster {href} does not exist.",
+        f"The raster {shown(href)} does not exist.",
         "Correct the catalogue's entry, or put the file there.",
     )
 
@@ -173,9 +239,29 @@ def unreachable(href: str, text: str) -> CbmError:
     """Say that a remote raster could not be had."""
     return CbmError(
         "raster_unreachable",
-        f"{href} cannot be reached: {text}.",
-        "Check network, address and credentials, then run the same command again.",
+        f"{shown(href)} cannot be reached: {text}.",
+        "Check network and address, then run the same command again.",
     )
+
+
+def forbidden(href: str, text: str) -> CbmError:
+    """Say that the storage refuses whoever asks."""
+    return CbmError(
+        "raster_forbidden",
+        f"The storage refuses to hand out {shown(href)}: {text}.",
+        "Check keys and rights of the credentials ([storage] in the settings) and this host's"
+        " clock, then retry. Storage that hides what exists answers so for missing files too.",
+    )
+
+
+def shown(href: str) -> str:
+    """Return an href without its query, which may be somebody's signature."""
+    return href.partition("?")[0] if remote_address(href) else href
+
+
+def is_refusal(text: str) -> bool:
+    """Tell whether GDAL's message blames the credentials."""
+    return any(part in text for part in (*_REFUSAL_WORDS, *_REFUSAL_TEXTS))
 
 
 def is_network(text: str) -> bool:

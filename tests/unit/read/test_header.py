@@ -155,5 +155,5 @@ def test_fingerprints_tell_versions_apart(tmp_path, monkeypatch):
                 fingerprint(href)
             assert caught.value.code == "raster_missing"
     with pytest.raises(CbmError) as caught:
-        fingerprint(f"{site.url}/b/t.tif")
+        fingerprint("http://127.0.0.1:9/b/t.tif")
     assert caught.value.code == "raster_unreachable"
