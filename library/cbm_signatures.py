@@ -42,7 +42,7 @@ options:
     choices: [serial, cluster]
   wait:
     description: >-
-      With O(engine=cluster) - return when all is done (C(true), the default), or as soon as it is in
+      With O(engine=cluster) - return when all is done (the default), or as soon as it is in
       the ledger; M(cbm_signatures_info) then shows how far it is.
     type: bool
   lease_seconds:

@@ -30,7 +30,7 @@ RETURN = r"""
 result:
   description: >-
     C(items), counts by dataset, product and state (C(pending), C(running), C(done), C(failed),
-    C(held), ...); C(failed), what failed and why; C(rate_per_hour), items done or failed per hour of
+    C(held), ...); C(failed), what failed and why; C(rate_per_hour), items done per hour of
     late, null where there were none for a quarter of an hour; C(seconds_left), an estimate from it
     until nothing is open, null likewise; C(workers), the processes at work as C(host:pid).
   returned: success
