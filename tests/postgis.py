@@ -65,8 +65,15 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+# Nothing of a test's cluster outlives it.
+CARELESS = (
+    "-c fsync=off -c full_page_writes=off -c synchronous_commit=off -c shared_buffers=128MB "
+    "-c max_connections=60"
+)
+
+
 @contextmanager
-def server() -> Iterator[Server]:
+def server(tuning: str = CARELESS) -> Iterator[Server]:
     """Start a cluster in a temporary folder and stop it at the end."""
     binaries = bindir()
     assert binaries, "PostgreSQL's server binaries are not installed"
@@ -93,8 +100,7 @@ def server() -> Iterator[Server]:
     port = free_port()
     options = (
         f"-c listen_addresses='' -c unix_socket_directories={directory} -c port={port} "
-        "-c fsync=off -c full_page_writes=off -c synchronous_commit=off -c shared_buffers=128MB "
-        "-c max_connections=60 -c timezone=UTC"
+        f"-c timezone=UTC {tuning}"
     )
     control = [str(binaries / "pg_ctl"), "-D", str(data), "-w"]
     try:
