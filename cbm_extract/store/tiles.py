@@ -27,7 +27,7 @@ class Tile:
     """A scene as a place: its raster's rectangle in the CRS ``srid``, and its UTM zone.
 
     ``zone`` is the zone's range of longitudes [west, east) in degrees, None where the raster is not
-    in UTM: no geometry is then out of zone.
+    in UTM or the scene has no tile: no geometry is then out of zone.
     """
 
     scene_id: int
@@ -74,7 +74,14 @@ def _tiles(cursor: Cursor, condition: sql.SQL, scene_id: int) -> list[Tile]:
         {"scene": scene_id},
     )
     return [
-        Tile(number, tile, int(match[1]), tuple(bounds), zone_longitudes(crs, latitude))
+        # A slice of Sentinel-1 is no tile of a grid: its zone says nothing about its parcels.
+        Tile(
+            number,
+            tile,
+            int(match[1]),
+            tuple(bounds),
+            zone_longitudes(crs, latitude) if tile else None,
+        )
         for number, tile, crs, bounds, latitude in cursor.fetchall()
         if (match := _EPSG.match(crs))
     ]
