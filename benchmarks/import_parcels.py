@@ -1,0 +1,237 @@
+"""Importing parcels, side by side with ogr2ogr's COPY into PostGIS; and what memory it takes.
+
+The parcels of one tile (:mod:`benchmarks.workload`) are written to a GeoPackage. Every round
+imports them into a fresh database of a throw-away server, each time in a process of its own: by
+``cbm parcels import``, and by ``ogr2ogr -f PostgreSQL`` with PG_USE_COPY and a spatial index.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import geopandas as gpd
+import numpy as np
+
+from benchmarks import workload
+from benchmarks.harness import Report, main
+from cbm_core.datasets.verbs import ADD
+from cbm_core.migrations import runner
+from cbm_core.settings import Settings
+from cbm_core.verbs import Context
+from cbm_extract.parcels.verbs import IMPORT
+from tests import postgis
+from tests.postgis import Server
+
+_LARGE = 4  # the second file has so many times as many parcels
+_GROWTH_KB = 1.0  # per parcel: ids, boxes and hashes stand in memory, geometries do not
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Cost:
+    """The rounds of one case: wall seconds, CPU seconds of client and server, peak memory (MB)."""
+
+    wall: list[float] = field(default_factory=list)
+    client: list[float] = field(default_factory=list)
+    server: list[float] = field(default_factory=list)
+    peak: list[float] = field(default_factory=list)
+
+    @property
+    def cpu(self) -> list[float]:
+        return [sum(both) for both in zip(self.client, self.server, strict=True)]
+
+    def row(self, name: str) -> dict[str, object]:
+        spread = (max(self.wall) - min(self.wall)) / median(self.wall)
+        return {
+            "case": name,
+            "cpu_s": median(self.cpu),
+            "wall_s": median(self.wall),
+            "spread": spread,
+            "client_cpu_s": median(self.client),
+            "server_cpu_s": median(self.server),
+            "peak_mb": median(self.peak),
+        }
+
+
+def write_parcels(path: Path, count: int, seed: int) -> Path:
+    """Write parcels with an id, a crop, and columns that an import drops; once."""
+    if path.is_file():
+        return path
+    polygons = workload.parcels(count, seed)
+    number = np.arange(len(polygons))
+    frame = gpd.GeoDataFrame(
+        {
+            "parcel_id": [f"CH-{n:09d}" for n in number],
+            "crop_code": np.array(["115", "121", "401", "601", "701"])[number % 5],
+            "crop_name": np.array(["Wheat", "Barley", "Maize", "Grass", "Vines"])[number % 5],
+            "holding": [f"H{n // 20:07d}" for n in number],
+            "declared_ha": np.round(gpd.GeoSeries(polygons).area / 1e4, 4),
+        },
+        geometry=polygons,
+        crs=workload.CRS,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part.gpkg")
+    part.unlink(missing_ok=True)
+    frame.to_file(part, engine="pyogrio", layer="parcels")
+    part.rename(path)
+    return path
+
+
+def server_cpu(server: Server) -> float:
+    """Return the CPU seconds of the server: of the postmaster's children, ended and running."""
+    postmaster = int((server.directory / "data" / "postmaster.pid").read_text().split()[0])
+    own, ended, _ = _times(postmaster)
+    running = 0.0
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                used, _, parent = _times(int(entry.name))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            running += used if parent == postmaster else 0.0
+    return own + ended + running
+
+
+def _times(pid: int) -> tuple[float, float, int]:
+    """Return CPU seconds of a process and of its ended children, and its parent (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    utime, stime, cutime, cstime = (int(value) / _TICKS for value in fields[11:15])
+    return utime + stime, cutime + cstime, int(fields[1])
+
+
+def run(command: list[str], server: Server, cost: Cost) -> None:
+    """Run a client to its end and add what it took."""
+    before, start = server_cpu(server), time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    said = process.stderr.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed: {said.decode()}")
+    cost.wall.append(time.perf_counter() - start)
+    cost.client.append(used.ru_utime + used.ru_stime)
+    cost.peak.append(used.ru_maxrss * 1024 / 1e6)
+    time.sleep(0.2)  # the backend ends after its client
+    cost.server.append(server_cpu(server) - before)
+
+
+def import_in_this_process(path: str, database: str) -> None:
+    """Import a file by our own verb; what a child of this script does."""
+    settings = Settings(**json.loads(database))
+    arguments = {
+        "dataset": "bm:2024",
+        "source": path,
+        "id": "column:parcel_id",
+        "crop_code": "crop_code",
+        "crop_name": "crop_name",
+    }
+    IMPORT.run(IMPORT.arguments.model_validate(arguments), Context(settings))
+
+
+def ours(path: Path, server: Server, template: str, cost: Cost) -> None:
+    """Import into a fresh database with the whole schema."""
+    name = postgis.new_database(server, template)
+    settings = server.settings(name)
+    given = {"aoi": "bm", "year": 2024, "imagery_start": "2024-01-01", "imagery_end": "2024-12-31"}
+    ADD.run(ADD.arguments.model_validate(given), Context(settings))
+    database = json.dumps({"database": settings.database})
+    command = [sys.executable, "-m", "benchmarks.import_parcels", "--child", str(path), database]
+    run(command, server, cost)
+    postgis.drop_database(server, name)
+
+
+def theirs(path: Path, server: Server, cost: Cost) -> None:
+    """Import into a fresh database that has PostGIS and nothing else."""
+    name = postgis.new_database(server, "cbm_empty")
+    parameters = server.parameters(name, postgis.SUPERUSER)
+    address = "PG:" + " ".join(f"{key}={value}" for key, value in parameters.items())
+    command = ["ogr2ogr", "-f", "PostgreSQL", address, str(path), "-nln", "parcels"]
+    command += ["-nlt", "PROMOTE_TO_MULTI", "-gt", "65536", "-lco", "GEOMETRY_NAME=geom"]
+    run([*command, "--config", "PG_USE_COPY", "YES"], server, cost)
+    postgis.drop_database(server, name)
+
+
+def benchmark(arguments: argparse.Namespace, report: Report) -> None:
+    small, large = (
+        write_parcels(
+            arguments.folder / f"parcels-{count}-{arguments.seed}.gpkg", count, arguments.seed
+        )
+        for count in (arguments.count, _LARGE * arguments.count)
+    )
+    report.workload = {"parcels": arguments.count, "file": f"{small.stat().st_size / 1e6:.0f} MB"}
+    peer = shutil.which("ogr2ogr") is not None
+    costs = {"cbm parcels import": Cost()}
+    if peer:
+        costs["ogr2ogr"] = Cost()
+    else:
+        report.note("ogr2ogr is not installed (Debian: gdal-bin): no comparison was made.")
+    with postgis.server() as server:
+        template = postgis.new_database(server, "cbm_empty")
+        runner.migrate(server.settings(template))
+        cases: list[Callable[[], None]] = [
+            lambda: ours(small, server, template, costs["cbm parcels import"])
+        ]
+        if peer:
+            cases.append(lambda: theirs(small, server, costs["ogr2ogr"]))
+        for _ in range(arguments.rounds):
+            for case in cases:
+                case()
+        wide = Cost()
+        if not arguments.no_memory:
+            ours(large, server, template, wide)
+    report.figures = [cost.row(name) for name, cost in costs.items()]
+    mine = costs["cbm parcels import"]
+    if peer:
+        _compare(report, mine, costs["ogr2ogr"])
+    if wide.peak:
+        growth = (wide.peak[0] - median(mine.peak)) * 1e3 / ((_LARGE - 1) * arguments.count)
+        report.bar("memory per further parcel, kB", growth, "<=", _GROWTH_KB)
+        report.note(
+            f"Peak memory: {median(mine.peak):.0f} MB for {arguments.count} parcels,"
+            f" {wide.peak[0]:.0f} MB for {_LARGE * arguments.count}"
+            f" ({wide.wall[0]:.1f} s, CPU {wide.cpu[0]:.1f} s)."
+        )
+
+
+def _compare(report: Report, mine: Cost, peer: Cost) -> None:
+    def ratio(ours: list[float], theirs: list[float]) -> tuple[float, float]:
+        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+        return median(ratios), (max(ratios) - min(ratios)) / median(ratios)
+
+    figure, spread = ratio(mine.wall, peer.wall)
+    report.bar("wall time, import : ogr2ogr", figure, "<=", 1.0, spread)
+    report.note(
+        f"CPU, client and server: {median(mine.client):.2f} + {median(mine.server):.2f} s against"
+        f" {median(peer.client):.2f} + {median(peer.server):.2f} s of ogr2ogr."
+    )
+    report.note(
+        "The import also validates and repairs, normalises and hashes every geometry, looks for"
+        " duplicates and overlaps, reprojects to EPSG:4326, measures areas in EPSG:3035, and"
+        " compares with what the layer holds; ogr2ogr copies the rows as they are."
+    )
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    workload.options(parser)
+    parser.add_argument(
+        "--no-memory", action="store_true", help=f"leave the import of {_LARGE} x as many out"
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        import_in_this_process(*sys.argv[2:])
+    else:
+        main(Report("Import of parcels"), benchmark, options)
