@@ -79,7 +79,11 @@ def _wanted(
     asked: deque[str],
 ) -> Iterator[Strip]:
     """Yield the strips to be read in their order, and note whose they are."""
-    for bands in groups:
+    for number, bands in enumerate(groups):
+        # The next group's remote files are fetched while this one's are decoded.
+        for name, band in [pair for group in groups[number : number + 2] for pair in group.items()]:
+            with blamed(name):
+                band.begin(target.wanted_runs(name))
         queue: list[tuple[float, str, Strip]] = []
         for name, band in bands.items():
             _, _, _, _, height, top = band.header.transform

@@ -23,7 +23,7 @@ from cbm_core.errors import CbmError
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-    from cbm_extract.read.remote import Pieces, RemoteFile
+    from cbm_extract.read.remote import Pieces, RemoteFile, RemoteObject
 
 # GDAL knows some 80 formats, and several (VRT, WMS, ...) are programs more than files: they fetch
 # other files and addresses. Only plain rasters are opened. A COG is a GeoTIFF to GDAL.
@@ -170,6 +170,12 @@ def trouble(dataset: DatasetReader) -> CbmError | None:
     """Return what went wrong in reading a remote file, although GDAL may not have said so."""
     pieces = _PIECES.get(dataset.name)
     return pieces.trouble if pieces else None
+
+
+def remote_of(dataset: DatasetReader) -> RemoteObject | None:
+    """Return the remote file that an open dataset is, None for a local one."""
+    pieces = _PIECES.get(dataset.name)
+    return pieces.remote if pieces else None
 
 
 def _open(href: str, name: str, pieces: Pieces | None) -> DatasetReader:

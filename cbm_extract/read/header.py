@@ -69,6 +69,16 @@ def inspect(href: str) -> RasterHeader:
 
 def header_of(href: str, dataset: DatasetReader) -> RasterHeader:
     """Return the header of an open dataset, checked; raises as :func:`inspect` does."""
+    try:
+        return _checked(href, dataset)
+    finally:
+        # GDAL reads on where the network left gaps: what it then says of the file means nothing.
+        trouble = gdal.trouble(dataset)
+        if trouble:
+            raise trouble
+
+
+def _checked(href: str, dataset: DatasetReader) -> RasterHeader:
     transform = dataset.transform
     if transform.is_identity:
         raise CbmError(

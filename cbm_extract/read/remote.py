@@ -98,8 +98,8 @@ class RemoteObject:
             CbmError: as :meth:`read`.
 
         """
-        patience, at = self._patience, start
-        for attempt in range(1, patience.attempts + 1):
+        patience, at, attempt, last = self._patience, start, 0, start
+        while True:
             try:
                 for data in self._pieces(at, stop):
                     sink(at, data)
@@ -107,12 +107,16 @@ class RemoteObject:
                     if stopped.is_set():
                         return
             except _PassingError as error:
-                if attempt == patience.attempts:
+                # Whoever gets on may go on: storage that cuts every connection still serves.
+                attempt = attempt + 1 if at - last < PIECE else 1
+                last = at
+                if attempt >= patience.attempts:
                     raise gdal.unreachable(self.href, str(error)) from None
             else:
                 return
             pause = min(patience.pause * 2 ** (attempt - 1), patience.longest_pause)
-            stopped.wait(pause * random.uniform(0.5, 1.5))  # noqa: S311
+            if stopped.wait(pause * random.uniform(0.5, 1.5)):  # noqa: S311
+                return
 
     def _pieces(self, start: int, stop: int) -> Iterator[bytes]:
         """Ask once for [start, stop) and iterate over what comes."""
@@ -291,9 +295,15 @@ def _hopeless(error: Exception) -> bool:
     return isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE" in str(error)
 
 
-def _why(error: Exception) -> str:
-    """Return what went wrong without the address, which may hold a signature."""
-    text = " ".join(str(error).split())
-    inner = re.search(r"Caused by (?:\w+\()?(.*)", text)
-    text = re.sub(r"\S*\?\S*", "...", inner[1].rstrip(")") if inner else text)
-    return re.sub(r"<[^>]* at 0x[0-9a-f]+>:? ?", "", text).strip("'\" ,")[:300]
+def _why(error: BaseException) -> str:
+    """Return the innermost cause in words, without the address, which may hold a signature."""
+    while inner := [one for one in (getattr(error, "reason", None), *error.args) if _is_error(one)]:
+        error = inner[-1]
+    text = getattr(error, "strerror", None) or re.sub(
+        r"^\S*<[^>]*>: |^\w+\(.*?\): ", "", str(error)
+    )
+    return re.sub(r"\S*\?\S*", "...", " ".join(str(text).split())).rstrip(".")[:300]
+
+
+def _is_error(one: object) -> bool:
+    return isinstance(one, Exception)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,9 @@ from cbm_extract.read import gdal
 from cbm_extract.read.blocks import BlockReader
 from cbm_extract.read.header import RasterHeader, header_of
 from cbm_extract.read.jp2 import Jp2Reader, open_jp2
+from cbm_extract.read.remote import changed
+from cbm_extract.read.staged import StagedReader
+from cbm_extract.read.staging import copy_of
 from cbm_extract.read.tiff import TiffReader, open_tiff
 from cbm_extract.read.windows import WindowReader
 from cbm_extract.scene import BandAsset
@@ -38,6 +43,11 @@ class Band:
     nodata: tuple[float, ...]
     dtype: np.dtype[Any]
     reader: BlockReader
+
+    def begin(self, runs: Sequence[Runs] | None = None) -> None:
+        """Start to fetch a remote file of which these runs will be read."""
+        if isinstance(self.reader, StagedReader):
+            self.reader.begin(runs)
 
     def strips(self, runs: Sequence[Runs] | None = None, whole: bool = False) -> list[Strip]:
         """Return the strips with a pixel of the runs (in this raster), north to south; None: all.
@@ -117,26 +127,40 @@ def open_band(asset: BandAsset) -> Iterator[Band]:
         dtype = np.dtype(header.dtypes[asset.index - 1])
         declared = header.nodata[asset.index - 1]
         wanted = asset.nodata if declared is None else (*asset.nodata, declared)
-        reader = _direct(header, asset.index, dtype, declared)
-        if reader is None:
-            reader = WindowReader(asset.href, dataset, asset.index)
+        reader: BlockReader = WindowReader(asset.href, dataset, asset.index)
+        path = gdal.local_path(asset.href)
+        copy = stack.enter_context(copy_of(gdal.remote_of(dataset)))
+        if path is not None:
+            reader = _direct(path, header, asset.index, declared) or reader
+        elif copy is not None:
+            local = partial(_local, header=header, index=asset.index, stack=stack)
+            reader = StagedReader(header, asset.index, copy, reader, local)
         stack.callback(reader.close)
         yield Band(asset, header, representable(wanted, dtype), dtype, reader)
 
 
+def _local(path: Path, header: RasterHeader, index: int, stack: ExitStack) -> BlockReader:
+    """Open the local copy of a raster whose header was read over the network."""
+    dataset = stack.enter_context(gdal.open_raster(str(path)))
+    if replace(header_of(str(path), dataset), href=header.href) != header:
+        raise changed(header.href)
+    direct = _direct(path, header, index, header.nodata[index - 1])
+    return direct or WindowReader(str(path), dataset, index)
+
+
 def _direct(
-    header: RasterHeader, index: int, dtype: np.dtype[Any], nodata: float | None
+    path: Path, header: RasterHeader, index: int, nodata: float | None
 ) -> BlockReader | None:
-    """Open a file without GDAL; None where it is not local, or not laid out as readers serve it."""
-    path = gdal.local_path(header.href)
+    """Open a file without GDAL; None where it is not laid out as readers serve it."""
     reader: TiffReader | Jp2Reader | None = None
-    if path and header.driver == "GTiff":
+    if header.driver == "GTiff":
         reader = open_tiff(path, index, nodata)
-    elif path and header.driver == "JP2OpenJPEG" and header.count == 1:
+    elif header.driver == "JP2OpenJPEG" and header.count == 1:
         reader = open_jp2(path)
     if reader is None:
         return None
     # Both must have understood the same of the file.
+    dtype = np.dtype(header.dtypes[index - 1])
     if reader.shape != (header.height, header.width) or reader.dtype != dtype:
         reader.close()
         return None

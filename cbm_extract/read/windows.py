@@ -50,7 +50,8 @@ class WindowReader:
         """Read strip ``row`` into ``out``; ``col`` is 0.
 
         Raises:
-            CbmError: ``raster_damaged`` or ``raster_unreachable``, naming file and rows.
+            CbmError: ``raster_damaged`` naming file and rows, or as
+                :meth:`cbm_extract.read.remote.RemoteObject.read`.
 
         """
         start = row * self.block_shape[0]
@@ -60,12 +61,20 @@ class WindowReader:
             with self._lock, rasterio.Env():
                 setenv(**self._settings)
                 self._dataset.read(self._index, window=window, out=out)
+            self._check()
         except RasterioError as error:
+            self._check()
             text = gdal.reason(error)
             if gdal.is_network(text):
                 where = f"rows {start}-{stop - 1} of {self.shape[0]}"
                 raise gdal.unreachable(self._href, f"{where}: {text}") from error
             raise damaged(self._href, start, stop, self.shape[0], text) from error
+
+    def _check(self) -> None:
+        """Raise what went wrong on the network: GDAL takes short reads for the end of a file."""
+        trouble = gdal.trouble(self._dataset)
+        if trouble:
+            raise trouble
 
     def close(self) -> None:
         """Leave the dataset to who opened it."""
