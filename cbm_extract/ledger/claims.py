@@ -25,25 +25,32 @@ from cbm_extract.ledger.states import (
 # Shorter leases do not make the server more impatient than this.
 MIN_STALL_SECONDS = 30.0
 
-# The claim's parts are written so that each reads one end of a partial index: pending items in the
-# order of attempts and scenes, and running items, of which there are as many as workers.
 _EXPIRED = sql.SQL("(w.state = 'running' AND w.lease_until < clock_timestamp())")
 _CLAIMABLE = sql.SQL("(w.state = 'pending' OR {})").format(_EXPIRED)
+
+# Pending items are read from one end of an index that has them in this order, whatever their
+# number; running ones are as many as workers. The planner would rather sort the whole backlog where
+# it has no statistics yet, or where many items seem to be in scope.
+_READ_IN_ORDER = """SELECT set_config('enable_' || method, 'off', true)
+FROM unnest('{seqscan,bitmapscan,sort,hashjoin,mergejoin}'::text[]) AS method"""
 
 # Scenes with fewer failed attempts first, so that one that keeps failing does not hold others up;
 # then in the order of the catalogue. The lock on the scene keeps two claimers from sharing its
 # items; it is weaker than FOR UPDATE, so that inserting work items is not blocked.
-_CHOOSE = sql.SQL("""
-SELECT s.id FROM (
-  (SELECT w.attempts, w.scene_id FROM cbm.work_item w
-   WHERE w.state = 'pending' AND {in_scope} ORDER BY w.attempts, w.scene_id)
-  UNION ALL
-  SELECT w.attempts, w.scene_id FROM cbm.work_item w WHERE {expired} AND {in_scope}
-) o JOIN cbm.scene s ON s.id = o.scene_id
-WHERE s.state = 'active' AND s.id <> ALL(%(tried)s)
-ORDER BY o.attempts, o.scene_id
+_FIRST = sql.SQL("""
+SELECT s.id FROM cbm.work_item w JOIN cbm.scene s ON s.id = w.scene_id
+WHERE {claimable} AND {in_scope} AND w.attempts <= %(most)s
+  AND s.state = 'active' AND s.id <> ALL(%(tried)s)
+ORDER BY w.attempts, w.scene_id
 LIMIT 1
-FOR NO KEY UPDATE OF s SKIP LOCKED""").format(expired=_EXPIRED, in_scope=IN_SCOPE)
+FOR NO KEY UPDATE OF s SKIP LOCKED""")
+_FIRST_PENDING = _FIRST.format(claimable=sql.SQL("w.state = 'pending'"), in_scope=IN_SCOPE)
+_FIRST_EXPIRED = _FIRST.format(claimable=_EXPIRED, in_scope=IN_SCOPE)
+_FEWEST_ATTEMPTS_EXPIRED = sql.SQL("""
+SELECT min(w.attempts) FROM cbm.work_item w JOIN cbm.scene s ON s.id = w.scene_id
+WHERE {expired} AND {in_scope} AND s.state = 'active'""").format(
+    expired=_EXPIRED, in_scope=IN_SCOPE
+)
 
 # A locked item is about to be finished by a worker that overslept: not waited for.
 _TAKE = sql.SQL("""
@@ -125,18 +132,30 @@ def claim(cursor: Cursor, scope: Scope, worker: str, lease_seconds: float) -> Cl
 
     ``worker`` names the process for people. The caller commits.
     """
+    cursor.execute(_READ_IN_ORDER)
     cursor.execute(_GIVE_UP, {"max_attempts": MAX_ATTEMPTS} | scope.parameters())
     tried: list[int] = []
-    while True:
-        cursor.execute(_CHOOSE, {"tried": tried} | scope.parameters())
-        row = cursor.fetchone()
-        if row is None:
-            return None
-        taken = _take(cursor, int(row[0]), scope, worker, lease_seconds)
+    while (scene_id := _first(cursor, scope, tried)) is not None:
+        taken = _take(cursor, scene_id, scope, worker, lease_seconds)
         if taken:
             return taken
         # Another claimer was quicker between the two statements.
-        tried.append(int(row[0]))
+        tried.append(scene_id)
+    return None
+
+
+def _first(cursor: Cursor, scope: Scope, tried: list[int]) -> int | None:
+    """Lock and return the scene that is next, None when there is none."""
+    cursor.execute(_FEWEST_ATTEMPTS_EXPIRED, scope.parameters())
+    expired = one_row(cursor)[0]
+    most = MAX_ATTEMPTS if expired is None else expired
+    for query in [_FIRST_PENDING, *([] if expired is None else [_FIRST_EXPIRED, _FIRST_PENDING])]:
+        cursor.execute(query, {"tried": tried, "most": most, **scope.parameters()})
+        row = cursor.fetchone()
+        if row is not None:
+            return int(row[0])
+        most = MAX_ATTEMPTS
+    return None
 
 
 def _take(
