@@ -21,6 +21,7 @@ from cbm_extract.engine.slices import JobResult
 from cbm_extract.ledger import claims
 from cbm_extract.ledger.heartbeat import Heartbeat
 from cbm_extract.ledger.states import Claim
+from cbm_extract.read import staging
 from cbm_extract.read.fingerprint import fingerprint
 from cbm_extract.store import products, runs, scenes, signatures, work
 from cbm_extract.store.runs import Run
@@ -48,9 +49,10 @@ def run(settings: Settings, connection: Connection, claim: Claim) -> Outcome:
     The caller gives the claim back where this raises.
 
     Raises:
-        CbmError: ``database_lost``.
+        CbmError: ``database_lost``, or as :func:`cbm_extract.read.staging.prepare`.
 
     """
+    staging.prepare(settings.storage)
     with db.readable_errors(), Heartbeat(settings, claim) as heartbeat:
         return _SceneTask(connection, claim, heartbeat, settings.engine.threads).run()
 
