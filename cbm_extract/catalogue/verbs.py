@@ -14,6 +14,7 @@ from cbm_extract.catalogue import register, sources
 from cbm_extract.catalogue.documents import Rewrites
 from cbm_extract.catalogue.reading import Reading
 from cbm_extract.catalogue.register import RegisterPlan
+from cbm_extract.read import staging
 from cbm_extract.store import scenes as store
 
 
@@ -76,6 +77,7 @@ def _read(arguments: _Add) -> tuple[sources.Source, Reading]:
 
 
 def _add(arguments: _Add, context: Context) -> Answer:
+    staging.prepare(context.settings.storage)
     # Connected first: a database that is down should not be noticed after an hour of reading.
     with db.session(context.settings) as connection:
         source, reading = _read(arguments)
