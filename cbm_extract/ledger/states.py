@@ -62,7 +62,8 @@ DELTA, FILL, FULL = "delta", "fill", "full"
 # Causes that may pass by themselves. Everything else is a property of the data or of the software,
 # and fails at once: trying again would only hide it for longer.
 TRANSIENT_CODES = frozenset(
-    "raster_unreachable database_lost database_timeout database_full".split()
+    "raster_unreachable raster_changed staging_full"
+    " database_lost database_timeout database_full".split()
 )
 
 
