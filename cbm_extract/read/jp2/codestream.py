@@ -18,8 +18,10 @@ _SKIPPED_TILE = {0xFF58, 0xFF64}  # PLT, COM
 _SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
 _COLOUR_BOXES = {b"pclr", b"cmap", b"cdef"}  # palettes and channels are GDAL's business
 _PART2_OR_HT = 0xC000  # bits of Rsiz
-_SEGMENTED = 0x45  # code-block styles whose blocks have several segments, and those of part 15
+_DEPTHS_VARY = 255  # in the image box: components differ
 _MAX_TILE_PIXELS = 2**24  # a decoded tile takes 4 bytes a pixel
+
+_Image = tuple[int, int, int]  # rows, columns, bits less one
 
 
 class Unserved(Exception):  # noqa: N818 - the layout is no error
@@ -131,16 +133,24 @@ def read_codestream(file: int) -> Codestream:
     """
     start, stop, image = _find_codestream(file)
     coding, markers, offset = _main_header(file, start, stop)
-    if image is not None and image != (coding.height, coding.width):
-        found = f"{image[1]} x {image[0]} v {coding.width} x {coding.height}"
-        raise ValueError(f"two headers name different sizes ({found})")
+    if image is not None:
+        _compare(image, coding)
     packets = _walk(file, offset, stop, coding)
     size, others = markers[_SIZ], markers[_COD] + markers[_QCD]
     return Codestream(coding, size, others, packets)
 
 
-def _find_codestream(file: int) -> tuple[int, int, tuple[int, int] | None]:
-    """Return start and end of the codestream, and the image's rows and columns by its box."""
+def _compare(image: _Image, coding: Coding) -> None:
+    height, width, depth = image
+    if (height, width) != (coding.height, coding.width):
+        found = f"{width} x {height} v {coding.width} x {coding.height}"
+        raise ValueError(f"two headers name different sizes ({found})")
+    if depth not in {coding.precision - 1, _DEPTHS_VARY}:
+        raise Unserved
+
+
+def _find_codestream(file: int) -> tuple[int, int, _Image | None]:
+    """Return start and end of the codestream, and what its box says of the image."""
     length = os.fstat(file).st_size
     if length < 12:
         raise Unserved
@@ -179,14 +189,14 @@ def _boxes(file: int, offset: int, end: int) -> list[tuple[bytes, int, int]]:
     return found
 
 
-def _image_box(file: int, start: int, stop: int) -> tuple[int, int] | None:
+def _image_box(file: int, start: int, stop: int) -> _Image | None:
     image = None
     for kind, at, _ in _boxes(file, start, stop):
         if kind in _COLOUR_BOXES:
             raise Unserved
         if kind == b"ihdr":
-            height, width = struct.unpack(">II", read_exactly(file, at, 8))
-            image = (height, width)
+            height, width, _, depth = struct.unpack(">IIHB", read_exactly(file, at, 11))
+            image = (height, width, depth)
     return image
 
 
@@ -258,10 +268,10 @@ def _style(segment: bytes) -> tuple[int, tuple[int, int], tuple[tuple[int, int],
     style, order, layers, mixed = struct.unpack_from(">BBHB", segment, 4)
     levels, block_x, block_y, block_style, wavelet = struct.unpack_from(">5B", segment, 9)
     # With one component and one layer the first three orders are the same.
-    if style & ~1 or order > 2 or layers != 1 or mixed or block_style & _SEGMENTED:
+    if style & ~1 or order > 2 or layers != 1 or mixed or block_style:
         raise Unserved
     block = (block_x + 2, block_y + 2)
-    if levels > 32 or wavelet > 1 or max(block) > 10 or sum(block) > 12 or block_style > 63:
+    if levels > 32 or wavelet > 1 or max(block) > 10 or sum(block) > 12:
         raise ValueError("the main header names a coding that does not exist")
     precincts = [(15, 15)] * (levels + 1)
     if style & 1:

@@ -20,6 +20,7 @@ _PARENT, _VALUE, _LOW, _KNOWN = range(4)
 # A bit stream: position of the next byte, the present byte, bits left of it, failed.
 _AT, _BYTE, _LEFT, _FAILED = range(4)
 _UNKNOWN = 1 << 30
+_HOLE = 32  # bytes
 
 
 @kernel
@@ -81,7 +82,7 @@ def parse(data, packets, grids, planes, blocks):
     ``data`` uint8: the packets; ``packets`` and ``grids`` as :func:`precincts` gives them;
     ``planes`` int64: bit-planes of each subband. Fills ``blocks`` int64 [code-blocks, 4]: coding
     passes (0: nothing is coded), missing bit-planes, bytes, and where they start in data. Returns
-    whether the packets are valid and fill ``data`` exactly.
+    whether the packets are valid, fill ``data`` exactly, and hold no trace of damage.
     """
     blocks[:] = 0
     bits = np.zeros(4, np.int64)
@@ -103,7 +104,30 @@ def parse(data, packets, grids, planes, blocks):
             position = _place(grids[h], blocks, position)
         if bits[_FAILED] or position > len(data):
             return False
-    return position == len(data)
+    return position == len(data) and _sound(data, blocks)
+
+
+@kernel
+def _sound(data, blocks):
+    """Say whether the bytes of code-blocks can be what a coder wrote.
+
+    The arithmetic coder never writes 0xFF before a byte above 0x8F (C.2), and what it writes is as
+    good as random: a row of zeros is a hole in the file.
+    """
+    for block in range(len(blocks)):
+        part = data[blocks[block, OFFSET] :][: blocks[block, LENGTH]]
+        markers = 0
+        for at in range(len(part) - 1):
+            markers += (part[at] == 0xFF) & (part[at + 1] > 0x8F)
+        if markers:
+            return False
+        for start in range(0, len(part) - _HOLE + 1, _HOLE):
+            at = start
+            while at < start + _HOLE and part[at] == 0:
+                at += 1
+            if at == start + _HOLE:
+                return False
+    return True
 
 
 @kernel

@@ -104,7 +104,7 @@ class Jp2Reader:
         first, stop = geometry.blocks[tile : tile + 2]
         blocks = np.empty((stop - first, 4), dtype=np.int64)
         if not packets.parse(source, many, grids, self._planes, blocks):
-            raise self._damaged(tile, "the packets do not fill the tile")
+            raise self._damaged(tile, "its packets are not whole")
         if self._needed is None or not self._codestream.coding.reversible:
             return data
         keep = self._needed[first:stop]
