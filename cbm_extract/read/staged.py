@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from cbm_core.errors import CbmError
 from cbm_extract.plan.runs import Runs
-from cbm_extract.read.blocks import BlockReader, blocks_with_pixels
+from cbm_extract.read.blocks import BlockReader
 from cbm_extract.read.header import RasterHeader
 from cbm_extract.read.staging import Copy
 
-# The share of a file's blocks from which on the whole file is fetched (docs/storage.md).
-WANTED_SHARE = 0.05
+# The share of a file's strips of rows beyond which the whole file is fetched (docs/storage.md).
+WANTED_SHARE = 0.1
 
 OpenLocal = Callable[[Path], BlockReader]
 
@@ -28,11 +28,10 @@ class StagedReader:
     """
 
     def __init__(
-        self, header: RasterHeader, index: int, copy: Copy, far: BlockReader, local: OpenLocal
+        self, header: RasterHeader, copy: Copy, far: BlockReader, local: OpenLocal
     ) -> None:
-        """``far`` reads over the network, ``local`` opens the copy; ``index`` counts from 1."""
+        """``far`` reads over the network, ``local`` opens the copy."""
         self._header, self._copy, self._far, self._local = header, copy, far, local
-        self._own_blocks = header.block_shapes[index - 1]
         self._path: Path | None = None
         self._reader: BlockReader | None = None
         self.shape = header.height, header.width
@@ -44,7 +43,7 @@ class StagedReader:
 
     def worth_a_copy(self, runs: Sequence[Runs] | None) -> bool:
         """Tell whether the runs want so much of the file that it is better fetched whole."""
-        wanted = blocks_with_pixels(self.shape, self._own_blocks, runs)
+        wanted = self._far.want(runs)
         return bool(np.count_nonzero(wanted) > WANTED_SHARE * wanted.size)
 
     def begin(self, runs: Sequence[Runs] | None) -> None:

@@ -134,7 +134,7 @@ def open_band(asset: BandAsset) -> Iterator[Band]:
             reader = _direct(path, header, asset.index, declared) or reader
         elif copy is not None:
             local = partial(_local, header=header, index=asset.index, stack=stack)
-            reader = StagedReader(header, asset.index, copy, reader, local)
+            reader = StagedReader(header, copy, reader, local)
         stack.callback(reader.close)
         yield Band(asset, header, representable(wanted, dtype), dtype, reader)
 
