@@ -33,6 +33,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from cbm_core.errors import CbmError
 
@@ -55,8 +56,9 @@ class StorageSettings:
     """The object storage that ``s3://`` addresses mean.
 
     ``credentials_file`` is in AWS's format, mode 0600; ``profile`` names its section. Files that
-    are read from there may be kept in ``staging_folder`` while they are used, all together up to
-    ``staging_limit_mb`` (10^6 bytes); 0 stages nothing.
+    are read from there may be kept in ``staging_folder`` (default: one in /var/tmp) while they are
+    used, all together up to ``staging_limit_mb`` (10^6 bytes); 0 stages nothing. ``ca_file`` holds
+    all certificates (PEM) that https addresses are checked with.
     """
 
     endpoint: str | None = None
@@ -134,6 +136,7 @@ def _parse(text: str, file: Path) -> Settings:
     database: dict[str, Any] = dict(document.pop("database", {}))
     owner = database.pop("owner", {})
     storage = _section(document.pop("storage", {}), StorageSettings, "storage", file)
+    _check_storage(storage, file)
     engine = _section(document.pop("engine", {}), EngineSettings, "engine", file)
     unknown = sorted([*document, *(set(database) - _DATABASE_KEYS), *(set(owner) - _DATABASE_KEYS)])
     if unknown:
@@ -160,6 +163,30 @@ def _section(given: dict[str, Any], kind: type[_Section], name: str, file: Path)
                 f"{file}: {key} in [{name}] is {value!r}; expected {_KINDS[expected]}.",
             )
     return kind(**given)
+
+
+def _check_storage(storage: StorageSettings, file: Path) -> None:
+    if storage.endpoint is not None:
+        parts = urlsplit(storage.endpoint)
+        if parts.username or parts.password:
+            raise CbmError(
+                "config_invalid",
+                f"{file}: endpoint in [storage] holds credentials.",
+                "Put them into the file that credentials_file names.",
+            )
+        rest = parts.path.strip("/") or parts.query or parts.fragment
+        if parts.scheme not in {"http", "https"} or not parts.hostname or rest:
+            raise CbmError(
+                "config_invalid",
+                f"{file}: endpoint in [storage] is {storage.endpoint!r}; expected"
+                " https://host or https://host:port.",
+            )
+    if storage.staging_limit_mb < 0:
+        raise CbmError(
+            "config_invalid",
+            f"{file}: staging_limit_mb in [storage] is {storage.staging_limit_mb}; expected 0"
+            " (nothing is staged) or more.",
+        )
 
 
 def _unknown_keys(file: Path, unknown: list[str], where: str, known: Iterable[str]) -> CbmError:

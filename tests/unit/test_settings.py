@@ -27,6 +27,13 @@ def test_owner_section_overrides_the_common_one(tmp_path):
         ('[database]\npassword = "secret"\n', "password"),
         ("[databse]\n", "databse"),
         ("[database.owner]\nnmae = 1\n", "nmae"),
+        ('[storage]\nendpiont = "https://s3.example"\n', "endpiont"),
+        ('[storage]\nendpoint = "s3.example"\n', "https://host"),
+        ('[storage]\nendpoint = "https://s3.example/bucket"\n', "https://host"),
+        ('[storage]\nendpoint = "https://me:secret@s3.example"\n', "credentials_file"),
+        ('[storage]\nvirtual_hosting = "no"\n', "true or false"),
+        ("[storage]\nstaging_limit_mb = -1\n", "staging_limit_mb"),
+        ("[storage]\nstaging_limit_mb = 1.5\n", "a whole number"),
     ],
 )
 def test_wrong_files_are_refused_by_name(tmp_path, text, expected):
@@ -40,3 +47,16 @@ def test_without_a_file_libpq_environment_serves(monkeypatch, tmp_path):
     monkeypatch.delenv("CBM_CONFIG", raising=False)
     monkeypatch.setattr(settings, "DEFAULT_CONFIG", tmp_path / "none.toml")
     assert settings.load() == settings.Settings()
+
+
+def test_storage_section(tmp_path):
+    loaded = settings.load(
+        write(
+            tmp_path,
+            '[storage]\nendpoint = "https://s3.example:8333/"\nvirtual_hosting = false\n'
+            'credentials_file = "/etc/cbm/s3"\nstaging_limit_mb = 0\n',
+        )
+    )
+    assert loaded.storage.endpoint == "https://s3.example:8333/"
+    assert (loaded.storage.virtual_hosting, loaded.storage.staging_limit_mb) == (False, 0)
+    assert loaded.storage.profile == "default"
