@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,16 +78,16 @@ class Process:
     keep: bool = True
     starts: int = 0
     _popen: subprocess.Popen | None = None
-    _told: bool = False
+    _told: bool = True
 
     def start(self) -> "Process":
-        self._told = False
         self.starts += 1
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT,
                 env={**os.environ, **self.environment}, start_new_session=True,
             )  # fmt: skip
+        self._told = False
         return self
 
     @property
@@ -227,9 +227,10 @@ class Cluster:
             "PYTHONPATH": str(ROOT),
         }
         command = [sys.executable, "-m", *words]
-        process = Process(name, command, environment, self.folder / f"{name}.log", keep)
-        self.processes[name] = process
-        return process.start()
+        log = self.folder / f"{name}.log"
+        log.unlink(missing_ok=True)
+        self.processes[name] = Process(name, command, environment, log, keep)
+        return self.processes[name].start()
 
     def start_scheduler(self) -> Process:
         return self.start(
@@ -238,14 +239,20 @@ class Cluster:
         )  # fmt: skip
 
     def start_worker(
-        self, name: str, processes: int = 1, memory: str = "2GB", *, keep: bool = True
+        self,
+        name: str,
+        processes: int = 1,
+        memory: str = "2GB",
+        *,
+        more: Sequence[str] = (),
+        keep: bool = True,
     ) -> Process:
         """Start a worker host's service: nannies with a worker process of one slot each."""
         return self.start(
             name, "dask", "worker", f"tls://127.0.0.1:{self.port}", "--name", name,
             "--nworkers", str(processes), "--nthreads", "1", "--memory-limit", memory,
             "--host", "127.0.0.1", "--no-dashboard", "--dashboard-address", "127.0.0.1:0",
-            "--local-directory", str(self.folder / "scratch"), keep=keep,
+            "--local-directory", str(self.folder / "scratch"), *more, keep=keep,
         )  # fmt: skip
 
     def start_dispatcher(self, name: str, *words: str, keep: bool = True) -> Process:

@@ -36,20 +36,8 @@ def connect(engine: EngineSettings, seconds: float = CONNECT_SECONDS) -> Client:
             set_as_default=False,
             direct_to_workers=False,
         )
-    except FatalCommClosedError as error:
-        raise CbmError(
-            "scheduler_untrusted",
-            f"The scheduler at {address} and this host do not trust each other: {_causes(error)}.",
-            f"Both need certificates of one CA that are still valid; here {engine.tls_cert_file}"
-            f" of {engine.tls_ca_file}. The scheduler must require TLS.",
-        ) from None
     except (OSError, ValueError) as error:
-        raise CbmError(
-            "scheduler_unreachable",
-            f"No connection to the scheduler at {address}: {_causes(error)}.",
-            "Check that it runs (`systemctl status cbm-dask-scheduler`), the address in [engine] of"
-            " the settings, and the firewall.",
-        ) from None
+        raise _refused(engine, error) from None
 
 
 def security(engine: EngineSettings) -> Security:
@@ -106,11 +94,32 @@ def _check_readable(file: Path, name: str) -> None:
         ) from None
 
 
-def _causes(error: BaseException) -> str:
-    """Return the last cause with a text: the ones above it only repeat addresses."""
-    text = ""
+def _refused(engine: EngineSettings, error: Exception) -> CbmError:
+    texts = _causes(error)
+    # A side that does not like what it sees closes the connection, sometimes without a word.
+    doubts = [text for text in texts if "SSL" in text] or [text for text in texts if "<TLS" in text]
+    if doubts or isinstance(error, FatalCommClosedError):
+        return CbmError(
+            "scheduler_untrusted",
+            f"The scheduler at {engine.scheduler} and this host do not trust each other:"
+            f" {[*texts, *doubts][-1]}.",
+            f"Both need certificates of one CA that are still valid; here {engine.tls_cert_file}"
+            f" of {engine.tls_ca_file}. The scheduler must require TLS.",
+        )
+    return CbmError(
+        "scheduler_unreachable",
+        f"No connection to the scheduler at {engine.scheduler}: {texts[-1]}.",
+        "Check that it runs (`systemctl status cbm-dask-scheduler`), the address in [engine] of"
+        " the settings, and the firewall.",
+    )
+
+
+def _causes(error: BaseException) -> list[str]:
+    """Return what an error and its causes say, the first cause last."""
+    texts = [type(error).__name__]
     cause: BaseException | None = error
     while cause is not None:
-        text = " ".join(str(cause).split()) or text
+        text = " ".join(str(cause).split()).rstrip(".")
+        texts += [text] if text else []
         cause = cause.__cause__ or cause.__context__
-    return text.rstrip(".") or type(error).__name__
+    return texts
