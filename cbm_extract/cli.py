@@ -45,6 +45,7 @@ VERBS = {
     "dispatch": "cbm_extract.engine.cluster.verbs:DISPATCH",
     "ledger status": "cbm_extract.ledger.verbs:STATUS",
     "ledger retry": "cbm_extract.ledger.verbs:RETRY",
+    "ledger redo": "cbm_extract.ledger.verbs:REDO",
     "signatures show": "cbm_extract.report.verbs:SHOW",
     "report": "cbm_extract.report.verbs:REPORT",
     "sample": "cbm_extract.sample.verbs:SAMPLE",

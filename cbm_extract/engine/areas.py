@@ -12,7 +12,7 @@ from cbm_extract.engine.plans import ensure
 from cbm_extract.plan.lattice import Placement
 from cbm_extract.plan.runs import Runs
 from cbm_extract.plan.window import clip
-from cbm_extract.store import plans, tiles
+from cbm_extract.store import evidence, plans, tiles
 from cbm_extract.store.plans import ParcelSet
 from cbm_extract.store.runs import PlanUsed
 
@@ -25,13 +25,17 @@ NONE: Ids = np.empty(0, dtype=np.int32)
 class Area:
     """Geometries of a dataset: those that parcel sets after ``after`` introduced, less a buffer.
 
-    With ``home`` those that a better tile of the same datatake covers are left out.
+    With ``home`` those that a better tile of the same datatake covers are left out. Of the product
+    ``stored_of``, geometries with a row of the scene are left out, or with ``again`` taken in,
+    retired and better served ones as well.
     """
 
     dataset_id: int
     after: int
     buffer_m: float
     home: bool
+    stored_of: int | None = None
+    again: bool = False
 
 
 class Areas:
@@ -43,10 +47,11 @@ class Areas:
 
     def __init__(self, connection: Connection, scene_id: int) -> None:
         """Look up the scene's tile; everything else when it is first asked for."""
-        self._connection = connection
+        self._connection, self._scene_id = connection, scene_id
         with transaction(connection) as cursor:
             self._tile = tiles.find(cursor, scene_id)
-        self._sets: dict[tuple[int, int], list[ParcelSet]] = {}
+        self._sets: dict[tuple[int, int, bool], list[ParcelSet]] = {}
+        self._stored: dict[tuple[int, int], Ids] = {}
         self._served: dict[int, Ids] = {}
         self._strangers: dict[int, Ids] = {}
         self._runs: dict[tuple[Area, Placement], Runs] = {}
@@ -83,10 +88,12 @@ class Areas:
         return self._strangers[dataset_id]
 
     def _parcel_sets(self, area: Area) -> list[ParcelSet]:
-        key = (area.dataset_id, area.after)
+        key = (area.dataset_id, area.after, area.again)
         if key not in self._sets:
             with transaction(self._connection) as cursor:
-                self._sets[key] = plans.parcel_sets(cursor, *key)
+                self._sets[key] = plans.parcel_sets(
+                    cursor, area.dataset_id, area.after, retired=area.again
+                )
         return self._sets[key]
 
     def _make(self, area: Area, placement: Placement) -> Runs:
@@ -101,12 +108,25 @@ class Areas:
             with transaction(self._connection) as cursor:
                 chunks += list(plans.chunks_in(cursor, plan.id, rows, cols))
                 left_out.append(plans.retired(cursor, one.id))
-        without = np.concatenate(left_out)
+        stored = self.stored(area)
+        without = np.concatenate([*left_out, *([] if area.again else [stored])])
+        if area.again:
+            without = np.setdiff1d(without, stored)
         only = None
         if len(without):
             ids = [chunk.geometry_ids for chunk in chunks]
             only = np.setdiff1d(np.concatenate([NONE, *ids]), without)
         return clip(chunks, placement, only)
+
+    def stored(self, area: Area) -> Ids:
+        """Return the geometries with a row of the scene and the area's ``stored_of``, rising."""
+        if area.stored_of is None:
+            return NONE
+        key = (area.dataset_id, area.stored_of)
+        if key not in self._stored:
+            with transaction(self._connection) as cursor:
+                self._stored[key] = evidence.stored_ids(cursor, self._scene_id, *key)
+        return self._stored[key]
 
     def _served_elsewhere(self, dataset_id: int) -> Ids:
         if dataset_id not in self._served:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cbm_core.errors import CbmError
 from cbm_extract.engine.areas import Area
-from cbm_extract.ledger.states import Item
+from cbm_extract.ledger.states import FILL, FULL, Item
 from cbm_extract.products.definition import Product
 from cbm_extract.store.products import Registered
 from cbm_extract.store.work import SceneRow
@@ -26,8 +26,21 @@ class Job:
     def of(cls, item: Item, registered: Registered) -> Job:
         """Make the job of an item."""
         product = registered.product
-        area = Area(item.dataset_id, item.parcel_set_id, product.buffer_m, product.tiles == "home")
+        beyond = item.scope in {FILL, FULL}
+        area = Area(
+            item.dataset_id,
+            0 if beyond else item.parcel_set_id,
+            product.buffer_m,
+            product.tiles == "home",
+            stored_of=item.product_id if beyond and item.parcel_set_id else None,
+            again=item.scope == FULL and item.parcel_set_id > 0,
+        )
         return cls(item, product, registered.hash, area)
+
+    @property
+    def scope(self) -> str:
+        """What its run is in the evidence: the first one of an item is full."""
+        return self.item.scope if self.item.parcel_set_id else FULL
 
     def missing_bands(self, scene: SceneRow) -> tuple[str, ...]:
         """Return the bands the product reads that the scene does not have."""

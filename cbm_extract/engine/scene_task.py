@@ -33,8 +33,9 @@ from cbm_extract.store.work import SceneRow
 class Outcome:
     """What became of a scene: items by their new state, and rows written.
 
-    Besides the ledger's states there are ``held`` (the scene was found unfit) and ``lost`` (to
-    another worker). ``partitions`` are (dataset id, first day of the month, UTC) written to.
+    Besides the ledger's states there are ``held`` (the scene was found unfit), ``lost`` (to another
+    worker) and, of those done, ``replaced`` (other numbers than were stored). ``partitions`` are
+    (dataset id, first day of the month, UTC) written to.
     """
 
     items: Counter[str] = field(default_factory=Counter)
@@ -125,45 +126,38 @@ class _SceneTask:
         try:
             with db.readable_errors():
                 self._heartbeat.require()
-                rows = self._slice(scene, job, found)
-                item, newest = job.item, areas.newest_set(job.area)
+                rows = slice_of(scene, job, found)
+                item = job.item
+                run = self._evidence(scene, areas, job, rows)
                 leaf = signatures.ensure_partition(self._connection, item.dataset_id, scene.obstime)
                 with db.transaction(self._connection) as cursor:
-                    digest = signatures.insert(cursor, leaf, rows)
-                    runs.append(cursor, self._evidence(scene, areas, job, rows, digest))
-                    claims.finish(cursor, self._claim, item, newest)
+                    if job.area.again:
+                        replaced = runs.replace_slice(cursor, leaf, rows, run, item.id)
+                    else:
+                        replaced = 0
+                        runs.add_slice(cursor, leaf, rows, run)
+                    claims.finish(cursor, self._claim, item, run.parcel_set_to)
         except CbmError as error:
             job.error = error
         except Exception as error:  # one item must not stop the others
             job.error = _internal(error)
         else:
             self._outcome.items["done"] += 1
+            if replaced:
+                self._outcome.items["replaced"] += 1
             self._outcome.rows += len(rows)
             if len(rows):
                 month = scene.obstime.astimezone(UTC).date().replace(day=1)
                 self._outcome.partitions.add((item.dataset_id, month))
 
-    def _slice(self, scene: SceneRow, job: Job, found: JobResult) -> Slice:
-        return Slice(
-            obstime=scene.obstime,
-            scene_id=scene.id,
-            dataset_id=job.item.dataset_id,
-            product_id=job.item.product_id,
-            geometry_ids=found.result.geometry_ids,
-            px_imaged=found.result.px_imaged,
-            px_clear=found.result.px_clear,
-            tile_rank=found.tile_rank,
-            stats=found.result.stats,
-            class_counts=found.classes,
-        )
-
-    def _evidence(self, scene: SceneRow, areas: Areas, job: Job, rows: Slice, digest: bytes) -> Run:
+    def _evidence(self, scene: SceneRow, areas: Areas, job: Job, rows: Slice) -> Run:
         return Run(
             scene_id=scene.id,
             dataset_id=job.item.dataset_id,
             product_id=job.item.product_id,
-            parcel_set_from=job.item.parcel_set_id,
-            parcel_set_to=areas.newest_set(job.area),
+            scope=job.scope,
+            parcel_set_from=job.area.after,
+            parcel_set_to=max(job.item.parcel_set_id, areas.newest_set(job.area)),
             token=self._claim.token,
             worker=self._claim.worker,
             product_hash=job.product_hash,
@@ -172,8 +166,6 @@ class _SceneTask:
                 band: scene.assets[band].as_json() | self._versions[scene.assets[band].href]
                 for band in job.reads(scene)
             },
-            rows=len(rows),
-            digest=digest,
             started_at=self._claim.started_at,
             missing_bands=job.missing_bands(scene),
         )
@@ -201,6 +193,22 @@ class _SceneTask:
         except CbmError:
             state = "lost"
         self._outcome.items[state] = len(self._claim.items)
+
+
+def slice_of(scene: SceneRow, job: Job, found: JobResult) -> Slice:
+    """Return the rows that a job's results are stored as."""
+    return Slice(
+        obstime=scene.obstime,
+        scene_id=scene.id,
+        dataset_id=job.item.dataset_id,
+        product_id=job.item.product_id,
+        geometry_ids=found.result.geometry_ids,
+        px_imaged=found.result.px_imaged,
+        px_clear=found.result.px_clear,
+        tile_rank=found.tile_rank,
+        stats=found.result.stats,
+        class_counts=found.classes,
+    )
 
 
 def _internal(error: Exception) -> CbmError:

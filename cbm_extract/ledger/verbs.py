@@ -1,4 +1,4 @@
-"""The commands ``cbm ledger status|retry``."""
+"""The commands ``cbm ledger status|retry|redo``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from pydantic import Field
 
 from cbm_core import db
 from cbm_core.datasets.store import require_dataset
-from cbm_core.db import Cursor
-from cbm_core.errors import CbmError
 from cbm_core.verbs import Answer, Arguments, ChangingArguments, Context, Verb, positional
-from cbm_extract.ledger import overview, rate
+from cbm_extract.ledger import overview, rate, redo
 from cbm_extract.ledger.overview import Failure
 from cbm_extract.ledger.states import STATES, Scope
+from cbm_extract.store.products import registered_ids
 
 _LISTED = 20
 
@@ -23,31 +22,21 @@ class _Status(Arguments):
 class _Retry(ChangingArguments):
     dataset: str = positional("Dataset, as aoi:year.")
     products: list[str] | None = Field(
-        default=None, description="Only items of the product with this name; repeatable."
+        default=None, description="Only items of this product (s2, or s2@2); repeatable."
     )
     code: str | None = Field(default=None, description="Only items that failed with this code.")
     scene: str | None = Field(default=None, description="Only items of the scene so named.")
 
 
-def product_ids(cursor: Cursor, names: list[str]) -> tuple[int, ...]:
-    """Return the ids of all revisions of the products so named.
-
-    Raises:
-        CbmError: ``product_unknown`` with the registered names.
-
-    """
-    cursor.execute("SELECT name, id FROM cbm.product ORDER BY id")
-    rows = cursor.fetchall()
-    known = sorted({name for name, _ in rows})
-    unknown = sorted(set(names) - set(known))
-    if unknown:
-        raise CbmError(
-            "product_unknown",
-            f"No extraction was ever asked of {', '.join(unknown)};"
-            f" registered: {', '.join(known) or 'none'}.",
-            "Name registered products.",
-        )
-    return tuple(number for name, number in rows if name in names)
+class _Redo(ChangingArguments):
+    dataset: str = positional("Dataset, as aoi:year.")
+    products: list[str] | None = Field(
+        default=None, description="Only items of this product (s2, or s2@2); repeatable."
+    )
+    scene: str | None = Field(default=None, description="Only the scene so named.")
+    reason: str | None = Field(
+        default=None, description="Why; kept in the ledger and in the audit trail."
+    )
 
 
 def _status(arguments: _Status, context: Context) -> Answer:
@@ -107,7 +96,7 @@ def failure_lines(failed: list[Failure]) -> list[str]:
 def _retry(arguments: _Retry, context: Context) -> Answer:
     with db.session(context.settings) as connection, db.transaction(connection) as cursor:
         dataset = require_dataset(cursor, arguments.dataset)
-        products = product_ids(cursor, arguments.products) if arguments.products else None
+        products = registered_ids(cursor, arguments.products) if arguments.products else None
         failed = overview.failures(
             cursor, Scope(dataset.id, products), code=arguments.code, reference=arguments.scene
         )
@@ -130,5 +119,35 @@ def _retry_text(dataset: str, failed: int, *, done: bool) -> str:
     return f"{failed} failed items put back; `cbm extract {dataset}` does them." if done else ""
 
 
+def _redo(arguments: _Redo, context: Context) -> Answer:
+    with db.session(context.settings) as connection, db.transaction(connection) as cursor:
+        dataset = require_dataset(cursor, arguments.dataset)
+        products = registered_ids(cursor, arguments.products) if arguments.products else None
+        found = redo.find(cursor, Scope(dataset.id, products), arguments.scene)
+        if not arguments.check:
+            redo.mark(cursor, dataset.name, found, arguments.reason)
+    plan = [f"extract {one.product} of {one.scene} again" for one in found]
+    return Answer(
+        changed=bool(found),
+        plan=plan,
+        result={"dataset": dataset.name, "marked": len(found)},
+        before="".join(f"{one.product} of {one.scene}: {one.state}\n" for one in found),
+        after="".join(f"{one.product} of {one.scene}: {one.state_after}\n" for one in found),
+        text=_redo_text(dataset.name, len(found), done=not arguments.check),
+    )
+
+
+def _redo_text(dataset: str, found: int, *, done: bool) -> str:
+    if not found:
+        return "No items with stored rows that are not to be extracted again already."
+    if not done:
+        return ""
+    return (
+        f"{found} items are to be extracted again; `cbm extract {dataset}` does them."
+        " Rows that come out the same stay; others are archived and replaced."
+    )
+
+
 STATUS = Verb("Count items by state, and say what failed and why.", _Status, _status)
 RETRY = Verb("Put failed items back to work.", _Retry, _retry)
+REDO = Verb("Have done items extracted again in full, archiving what differs.", _Redo, _redo)

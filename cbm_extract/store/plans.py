@@ -51,16 +51,21 @@ class StoredPlan:
     content_hash: bytes
 
 
-def parcel_sets(cursor: Cursor, dataset_id: int, after: int) -> list[ParcelSet]:
-    """Return a dataset's parcel sets newer than ``after`` that have active geometries."""
+def parcel_sets(
+    cursor: Cursor, dataset_id: int, after: int, *, retired: bool = False
+) -> list[ParcelSet]:
+    """Return a dataset's parcel sets newer than ``after`` that have active geometries.
+
+    With ``retired`` those as well of whose geometries none is active any more.
+    """
     cursor.execute(
         """SELECT p.id, c.definition, coalesce((p.options ->> 'allow_ballpark')::boolean, false)
            FROM cbm.parcel_set p JOIN cbm.crs c ON c.id = p.crs_id
            WHERE p.dataset_id = %s AND p.id > %s AND EXISTS (
              SELECT FROM cbm.parcel_geometry g
-             WHERE g.parcel_set_id = p.id AND g.retired_at IS NULL)
+             WHERE g.parcel_set_id = p.id AND (g.retired_at IS NULL OR %s))
            ORDER BY p.id""",
-        (dataset_id, after),
+        (dataset_id, after, retired),
     )
     return [ParcelSet(*row) for row in cursor.fetchall()]
 

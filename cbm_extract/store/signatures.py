@@ -31,7 +31,8 @@ _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _FLOAT4_OID = 700
-_COLUMNS = sql.SQL(
+# In the order in which rows are written, and digested.
+COLUMNS = sql.SQL(
     "obstime, geometry_id, scene_id, px_imaged, px_clear, dataset_id, product_id, tile_rank,"
     " stats, class_counts"
 )
@@ -96,7 +97,7 @@ def insert(cursor: Cursor, leaf: str, rows: Slice) -> bytes:
     STDOUT (FORMAT binary)`` gives back for the slice, without its header and trailer: it depends on
     neither batches nor workers, and the database itself can recompute it.
     """
-    copy = _COPY.format(leaf=sql.Identifier(leaf), columns=_COLUMNS)
+    copy = _COPY.format(leaf=sql.Identifier(leaf), columns=COLUMNS)
     digest = hashlib.sha256()
     for body in pack(rows):
         digest.update(body)

@@ -140,14 +140,15 @@ def test_counts_beyond_three_bytes_are_refused():
 def test_evidence_cannot_be_changed_by_who_wrote_it(db):
     dataset = add_dataset(db)
     run = runs.Run(
-        scene_id=1, dataset_id=dataset, product_id=3, parcel_set_from=2, parcel_set_to=5, token=9,
-        worker="host:1", product_hash=b"h",
+        scene_id=1, dataset_id=dataset, product_id=3, scope="delta", parcel_set_from=2,
+        parcel_set_to=5, token=9, worker="host:1", product_hash=b"h",
         plans=(runs.PlanUsed("EPSG:32632|10|10|0|0", 5, 0.0, "ab"),),
-        assets={"B04": {"href": "x", "size": 3}}, rows=4, digest=b"d", started_at=MAY,
-        missing_bands=("B08",),
+        assets={"B04": {"href": "x", "size": 3}}, started_at=MAY, missing_bands=("B08",),
     )  # fmt: skip
-    with closing(database.connect(db)) as connection, database.transaction(connection) as cursor:
-        runs.append(cursor, run)
+    with closing(database.connect(db)) as connection:
+        leaf = signatures.ensure_partition(connection, dataset, MAY)
+        with database.transaction(connection) as cursor:
+            runs.add_slice(cursor, leaf, rows(dataset), run)
     (row,) = sql(db, "SELECT scope, plans, assets, missing_bands, started_at FROM cbm.run")
     assert row == (
         "delta",
