@@ -32,8 +32,6 @@ class Jp2Reader:
 
     - shape, block_shape: rows and columns of the raster and of a whole tile
     - dtype: uint8 up to 8 bits, else uint16, as GDAL has it
-    - decoded: tiles decoded so far; data_bytes, decoded_bytes: bytes of their packets, and of those
-      that were given to the decoder
     """
 
     def __init__(self, path: Path, file: int, codestream: Codestream) -> None:
