@@ -13,6 +13,7 @@ blocks that are left out (offset and size 0) are GDAL's: they hold the nodata va
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from cbm_core.errors import CbmError
 from cbm_extract.plan.compiled import kernel
 from cbm_extract.plan.runs import Runs
 from cbm_extract.read.blocks import blocks_with_pixels, damaged
@@ -144,12 +146,15 @@ def open_tiff(path: Path, index: int, nodata: float | None = None) -> TiffReader
     ``nodata`` is what the file declares for the band. Overviews and masks in it are passed over.
 
     Raises:
-        CbmError: ``raster_damaged`` where the file ends before a block of the band, wanted or not.
+        CbmError: ``raster_damaged`` where the file does not list all blocks of the band, or ends
+            before one of them, wanted or not.
 
     """
     try:
         with tifffile.TiffFile(path) as file:
-            layout = _layout(file.pages.first, index) if file.byteorder == "<" else None
+            layout = _layout(path, file.pages.first, index) if file.byteorder == "<" else None
+    except CbmError:
+        raise
     except Exception:
         # Whatever the parser stumbles over: GDAL says what is wrong with the file, if anything is.
         return None
@@ -175,7 +180,7 @@ def _check_length(path: Path, layout: _Layout) -> None:
         raise damaged(path, start, stop, layout.shape[0], text)
 
 
-def _layout(page: Any, index: int) -> _Layout | None:
+def _layout(path: Path, page: Any, index: int) -> _Layout | None:
     count, separate = page.samplesperpixel, page.planarconfig == _SEPARATE
     rows = min(page.tilelength if page.is_tiled else page.rowsperstrip, page.imagelength)
     if page.is_tiled:
@@ -189,6 +194,11 @@ def _layout(page: Any, index: int) -> _Layout | None:
     shape = page.imagelength, page.imagewidth
     grid = tuple(-(-size // block) for size, block in zip(shape, block_shape, strict=True))
     planes = (count if separate else 1), *grid
+    listed, expected = min(len(page.dataoffsets), len(page.databytecounts)), math.prod(planes)
+    if listed < expected:
+        # GDAL reads what happens to be in its memory.
+        text = f"the file lists {listed} of its {expected} blocks"
+        raise damaged(path, 0, shape[0], shape[0], text)
     offset = np.array(page.dataoffsets, np.int64).reshape(planes)
     size = np.array(page.databytecounts, np.int64).reshape(planes)
     plane = index - 1 if separate else 0
