@@ -1,5 +1,8 @@
 """The pixels of geometries in one raster: what the reduction works with."""
 
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: ANN001, ANN202
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -8,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from cbm_extract.plan.compiled import kernel
 from cbm_extract.plan.lattice import Placement
 
 IndexArray = NDArray[np.int64]
@@ -52,9 +56,11 @@ class Runs:
     @cached_property
     def pixels(self) -> IndexArray:
         """Pixels of each geometry, int64 [n]."""
-        total = np.zeros(len(self.length) + 1, dtype=np.int64)
-        np.cumsum(self.length, out=total[1:])
-        return total[self.indptr[1:]] - total[self.indptr[:-1]]
+        counts = np.zeros(len(self.indptr) - 1, dtype=np.int64)
+        has = self.indptr[1:] > self.indptr[:-1]
+        starts = self.indptr[:-1][has]
+        counts[has] = np.add.reduceat(self.length, starts, dtype=np.int64) if len(starts) else 0
+        return counts
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -74,10 +80,17 @@ class Runs:
 
     @cached_property
     def _rows_before(self) -> IndexArray:
-        counts = np.bincount(self.row, minlength=self.placement.height)
-        return np.concatenate([[0], np.cumsum(counts)])
+        before = np.zeros(self.placement.height + 1, dtype=np.int64)
+        _mark_rows(self.row, before[1:])
+        return np.cumsum(before, out=before)
 
     def wanted(self, row0: int, row1: int) -> bool:
         """Say whether any pixel lies in the raster rows [row0, row1)."""
         low, high = max(row0, 0), min(row1, self.placement.height)
         return bool(high > low and self._rows_before[high] > self._rows_before[low])
+
+
+@kernel
+def _mark_rows(row, marks):
+    for r in row:
+        marks[r] = 1

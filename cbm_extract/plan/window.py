@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,9 @@ class _Part(NamedTuple):
     length: NDArray[np.uint16]
 
 
+_KINDS = (np.int32, np.bool_, np.int64, np.int32, np.int32, np.uint16)
+
+
 def clip(
     chunks: Iterable[PlanChunk], placement: Placement, only: NDArray[np.int32] | None = None
 ) -> Runs:
@@ -35,24 +39,19 @@ def clip(
     geometries, or those that another tile serves. Chunks may come from several plans of the lattice
     and may be an iterator: one at a time is held.
     """
-    parts = [
-        part
-        for chunk in chunks
-        if _overlaps(chunk, placement) and (part := _clip(chunk, placement, only)).ids.size
-    ]
-    runs_of = _joined([part.runs_of for part in parts], np.int64)
-    return Runs(
-        placement,
-        _joined([part.ids for part in parts], np.int32),
-        _joined([part.contained for part in parts], np.bool_),
-        np.concatenate([[0], np.cumsum(runs_of)]).astype(np.int64),
-        _joined([part.row for part in parts], np.int32),
-        _joined([part.col for part in parts], np.int32),
-        _joined([part.length for part in parts], np.uint16),
-    )
+    # `map` lets go of a chunk before it asks for the next.
+    found = map(partial(_clip, placement=placement, only=only), chunks)
+    parts = [part for part in found if part is not None]
+    columns = list(zip(*parts, strict=True)) or [() for _ in _Part._fields]
+    parts.clear()
+    # Each column's pieces go when they are joined: a plan is a good part of a worker's memory.
+    ids, contained, runs_of, row, col, length = (_joined(columns.pop(0), kind) for kind in _KINDS)
+    indptr = np.zeros(len(ids) + 1, dtype=np.int64)
+    np.cumsum(runs_of, out=indptr[1:])
+    return Runs(placement, ids, contained, indptr, row, col, length)
 
 
-def _joined(arrays: list[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
+def _joined(arrays: Sequence[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
     return np.concatenate(arrays) if arrays else np.empty(0, dtype=kind)
 
 
@@ -68,7 +67,9 @@ def _overlaps(chunk: PlanChunk, placement: Placement) -> bool:
     )
 
 
-def _clip(chunk: PlanChunk, placement: Placement, only: NDArray[np.int32] | None) -> _Part:
+def _clip(chunk: PlanChunk, placement: Placement, only: NDArray[np.int32] | None) -> _Part | None:
+    if not _overlaps(chunk, placement):
+        return None
     keep = np.ones(len(chunk.geometry_ids), dtype=bool)
     if only is not None:
         keep = np.isin(chunk.geometry_ids, only)
@@ -84,6 +85,8 @@ def _clip(chunk: PlanChunk, placement: Placement, only: NDArray[np.int32] | None
         placement.width,
     )
     inside = runs_of > 0
+    if not inside.any():
+        return None
     return _Part(chunk.geometry_ids[inside], contained[inside], runs_of[inside], row, col, length)
 
 
@@ -113,4 +116,6 @@ def _clip_runs(indptr, run_row, run_col, run_len, keep, down, right, height, wid
             row[used], col[used], length[used] = r, start, b - start
             used += 1
         runs_of[g] = used - first
+    if used == len(row):
+        return runs_of, contained, row, col, length
     return runs_of, contained, row[:used].copy(), col[:used].copy(), length[:used].copy()
