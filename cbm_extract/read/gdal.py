@@ -9,7 +9,7 @@ middle of a header for the end of the file, and open the file without the tags t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from cbm_core.errors import CbmError
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-    from cbm_extract.read.remote import Pieces, RemoteFile, RemoteObject
+    from cbm_extract.read.remote import Pieces, RemoteFolder, RemoteObject
 
 # GDAL knows some 80 formats, and several (VRT, WMS, ...) are programs more than files: they fetch
 # other files and addresses. Only plain rasters are opened. A COG is a GeoTIFF to GDAL.
@@ -144,18 +144,18 @@ def open_raster(href: str) -> Iterator[DatasetReader]:
     if path is not None and not path.is_file():
         raise missing(href)
     address = remote_address(href)
-    pieces = None
+    folder = None
     if address is not None:
-        from cbm_extract.read.remote import Pieces, RemoteObject
+        from cbm_extract.read.remote import Pieces, RemoteFolder, RemoteObject
 
-        pieces = Pieces(RemoteObject(address))
         # A name of its own for GDAL, without the address's query.
-        name = f"/remote/{Path(urlsplit(address).path).name}"
-    with rasterio.Env(**_OPTIONS), _open(href, name, pieces) as dataset:
-        if pieces is None:
+        name = f"/remote/{shown(address).rpartition('/')[2]}"
+        folder = RemoteFolder(name, Pieces(RemoteObject(address)))
+    with rasterio.Env(**_OPTIONS), _open(href, name, folder) as dataset:
+        if folder is None:
             yield dataset
             return
-        _PIECES[dataset.name] = pieces
+        _PIECES[dataset.name] = folder.pieces
         try:
             yield dataset
         finally:
@@ -178,7 +178,7 @@ def remote_of(dataset: DatasetReader) -> RemoteObject | None:
     return pieces.remote if pieces else None
 
 
-def _open(href: str, name: str, pieces: Pieces | None) -> DatasetReader:
+def _open(href: str, name: str, folder: RemoteFolder | None) -> DatasetReader:
     likely = _BY_SUFFIX.get(Path(name).suffix.lower(), "GTiff")
     first: RasterioIOError | None = None
     for driver in sorted(FORMATS, key=lambda driver: driver != likely):
@@ -187,31 +187,26 @@ def _open(href: str, name: str, pieces: Pieces | None) -> DatasetReader:
         try:
             with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN=sidecars), warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                dataset = rasterio.open(name, driver=driver, opener=_opener(pieces))
+                dataset = rasterio.open(name, driver=driver, opener=folder)
         except RasterioIOError as error:
-            if pieces and pieces.trouble:
-                raise pieces.trouble from error
+            if folder and folder.pieces.trouble:
+                raise folder.pieces.trouble from error
             if "not recognized" not in str(error):
                 raise _opening_error(href, error) from error
             first = first or error
         else:
-            if pieces and pieces.trouble:
-                dataset.close()
-                raise pieces.trouble
+            if folder:
+                # Looks for a mask beside the file, which rasterio can do in this thread only.
+                _ = dataset.mask_flag_enums
+                if folder.pieces.trouble:
+                    dataset.close()
+                    raise folder.pieces.trouble
             return dataset
     raise CbmError(
         "not_a_raster",
         f"{shown(href)} is not a raster of a supported format.",
         f"Supported: {', '.join(FORMATS.values())}. Other formats are not opened.",
     ) from first
-
-
-def _opener(pieces: Pieces | None) -> Callable[..., RemoteFile] | None:
-    if pieces is None:
-        return None
-    from cbm_extract.read.remote import RemoteFile
-
-    return lambda *_arguments, **_options: RemoteFile(pieces)
 
 
 def _opening_error(href: str, error: RasterioError) -> CbmError:

@@ -21,6 +21,7 @@ from typing import Any
 
 import requests
 import urllib3
+from rasterio.abc import FileContainer
 
 from cbm_core.errors import CbmError
 from cbm_extract.read import gdal, storage
@@ -247,6 +248,54 @@ class RemoteFile(io.RawIOBase):
         found = self._pieces.read(self._at, end if size < 0 else min(self._at + size, end))
         self._at += len(found)
         return found
+
+
+class RemoteFolder(FileContainer):  # type: ignore[misc]
+    """What GDAL sees of a remote file's surroundings: the file, and its header if it is ENVI."""
+
+    def __init__(self, name: str, pieces: Pieces) -> None:
+        """``name`` is what GDAL calls the file."""
+        self._name, self.pieces = name, pieces
+
+    def open(self, path: str, _mode: str = "rb", **_options: object) -> RemoteFile:
+        """Open the file, or an ENVI header beside it; FileNotFoundError for all else."""
+        if path == self._name:
+            return RemoteFile(self.pieces)
+        wanted = path.rpartition("/")[2]
+        if not wanted.endswith(".hdr"):
+            raise FileNotFoundError(path)
+        address, mark, query = self.pieces.remote.href.partition("?")
+        beside = f"{address.rpartition('/')[0]}/{wanted}{mark}{query}"
+        try:
+            return RemoteFile(Pieces(RemoteObject(beside)))
+        except CbmError as error:
+            if error.code != "raster_missing":
+                self.pieces.trouble = error
+            raise FileNotFoundError(path) from error
+
+    def isfile(self, path: str) -> bool:
+        """Say whether there is such a file; sidecars are not looked for."""
+        return path == self._name
+
+    def isdir(self, _path: str) -> bool:
+        """Return False."""
+        return False
+
+    def ls(self, _path: str) -> list[str]:
+        """Return nothing: folders are not listed."""
+        return []
+
+    def mtime(self, _path: str) -> int:
+        """Return 0: versions are told by ETag."""
+        return 0
+
+    def rm(self, path: str) -> None:
+        """Refuse."""
+        raise PermissionError(path)
+
+    def size(self, _path: str) -> int:
+        """Return the file's length in bytes."""
+        return self.pieces.remote.size
 
 
 def session() -> requests.Session:

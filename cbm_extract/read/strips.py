@@ -129,7 +129,9 @@ def open_band(asset: BandAsset) -> Iterator[Band]:
         wanted = asset.nodata if declared is None else (*asset.nodata, declared)
         reader: BlockReader = WindowReader(asset.href, dataset, asset.index)
         path = gdal.local_path(asset.href)
-        copy = stack.enter_context(copy_of(gdal.remote_of(dataset)))
+        # ENVI's files are two, and need no decoding.
+        whole = gdal.remote_of(dataset) if header.driver != "ENVI" else None
+        copy = stack.enter_context(copy_of(whole))
         if path is not None:
             reader = _direct(path, header, asset.index, declared) or reader
         elif copy is not None:

@@ -3,19 +3,23 @@
 import hashlib
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @dataclass
 class Site:
-    """``files`` maps paths to bodies; ``failures`` maps paths to statuses still to be answered."""
+    """``files`` maps paths to bodies; ``failures`` maps paths to statuses still to be answered.
+
+    Without ``ranges`` every answer is a whole file.
+    """
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     failures: dict[str, list[int]] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
+    ranges: bool = True
 
     @property
     def host(self) -> str:
@@ -51,8 +55,10 @@ def serve(files: dict[str, bytes] | None = None) -> Iterator[Site]:
                 "Accept-Ranges": "bytes",
             }
             wanted = self.headers.get("Range", "")
-            if wanted.startswith("bytes=") and body:
+            if wanted.startswith("bytes=") and body and site.ranges:
                 first, _, last = wanted.removeprefix("bytes=").partition("-")
+                if int(first) >= len(content):
+                    return self._send(416, b"", {}, body)
                 start, stop = int(first), min(int(last or len(content) - 1) + 1, len(content))
                 headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
                 return self._send(206, content[start:stop], headers, body)
@@ -65,7 +71,8 @@ def serve(files: dict[str, bytes] | None = None) -> Iterator[Site]:
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             if body:
-                self.wfile.write(content)
+                with suppress(OSError):  # the client has had enough
+                    self.wfile.write(content)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     site.url = f"http://127.0.0.1:{server.server_address[1]}"
