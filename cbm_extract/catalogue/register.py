@@ -11,7 +11,7 @@ from cbm_extract.catalogue import identity
 from cbm_extract.catalogue.identity import Acquisition
 from cbm_extract.scene import Scene
 
-ACTIVE, SUPERSEDED, HELD = "active", "superseded", "held"
+ACTIVE, SUPERSEDED, HELD, RETRACTED = "active", "superseded", "held", "retracted"
 # Scenes that a person or a check has set aside take no part: they neither supersede nor change.
 # A held one whose files or offsets are described anew is on trial again.
 _COMPETING = {ACTIVE, SUPERSEDED}

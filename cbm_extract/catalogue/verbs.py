@@ -92,6 +92,7 @@ def _add(arguments: _Add, context: Context) -> Answer:
         plan.warnings.append(
             f"{len(stale)} scenes with other bands, scales, offsets or no-data values than before"
             f" are extracted already, such as {stale[0]}: their stored statistics stay as they are"
+            " until `cbm ledger redo` asks for new ones"
         )
     result = _result(source, reading, plan)
     return Answer(

@@ -27,6 +27,7 @@ from cbm_extract.store.work import SceneRow
 
 # The band that betrays an offset applied twice, and the share of negative values that does.
 OFFSET_BAND = "B04"
+SUSPECT_OFFSET = "suspect_offset"
 SUSPECT_SHARE = 0.2
 
 MaskKey = tuple[tuple[int, ...], float]
@@ -181,7 +182,7 @@ class SceneReading:
 
     def _watch_offset(self, stack: ExitStack) -> None:
         asset = self._scene.assets.get(OFFSET_BAND)
-        if asset is None or asset.offset >= 0:
+        if asset is None or asset.offset >= 0 or SUSPECT_OFFSET in self._scene.overruled:
             return
         if OFFSET_BAND not in self._bands:
             self._open(stack, OFFSET_BAND)
@@ -199,11 +200,12 @@ class SceneReading:
             offset = self._bands[OFFSET_BAND].asset.offset
             raise SuspectOffsetError(
                 CbmError(
-                    "suspect_offset",
+                    SUSPECT_OFFSET,
                     f"In {self._scene.name} {share:.0%} of the valid {OFFSET_BAND} pixels read"
                     f" would be negative with the offset {offset:g}; expected at most"
                     f" {SUSPECT_SHARE:.0%}. It may be applied in the files already.",
-                    "The scene is held. Catalogue it with the right offset.",
+                    "The scene is held. Catalogue it with the right offset, or, where the offset is"
+                    " right, `cbm scenes release` it.",
                 )
             )
 

@@ -57,6 +57,13 @@ def concerned(cursor: Cursor, scenes: Sequence[Scene]) -> list[Known]:
     return list(found.values())
 
 
+def named(cursor: Cursor, reference: str, part: str | None) -> list[Known]:
+    """Return the scenes of a reference, of any card; all its parts where none is named."""
+    where = sql.SQL("WHERE reference = %s AND (%s::text IS NULL OR part = %s) ORDER BY card, part")
+    cursor.execute(_SELECT + where, (reference, part, part))
+    return [_known(row) for row in cursor.fetchall()]
+
+
 def _load(
     cursor: Cursor, where: sql.SQL, keys: Sequence[tuple[Any, ...]], width: int
 ) -> list[Known]:

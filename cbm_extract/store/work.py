@@ -11,13 +11,14 @@ from cbm_extract.scene import BandAsset
 
 @dataclass(frozen=True)
 class SceneRow:
-    """A scene in the database; times are UTC."""
+    """A scene in the database; times are UTC. For ``overruled`` reasons it is not held."""
 
     id: int
     reference: str
     part: str
     obstime: datetime
     assets: dict[str, BandAsset]
+    overruled: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -28,8 +29,9 @@ class SceneRow:
 def scene(cursor: Cursor, scene_id: int) -> SceneRow:
     """Return a scene by its id."""
     cursor.execute(
-        "SELECT id, reference, part, obstime, assets FROM cbm.scene WHERE id = %s", (scene_id,)
+        "SELECT id, reference, part, obstime, assets, overruled FROM cbm.scene WHERE id = %s",
+        (scene_id,),
     )
-    number, reference, part, obstime, assets = one_row(cursor)
+    number, reference, part, obstime, assets, overruled = one_row(cursor)
     bands = {band: BandAsset.from_json(document) for band, document in assets.items()}
-    return SceneRow(number, reference, part, obstime, bands)
+    return SceneRow(number, reference, part, obstime, bands, frozenset(overruled))

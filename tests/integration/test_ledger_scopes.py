@@ -126,9 +126,11 @@ class TestRedo:
 
     def test_rows_are_taken_away_by_the_holder_of_a_full_item_only(self, world, path):
         archive = "SELECT cbm.archive_signature_slice(%s, %s, 1)"
-        for state, token in (("done", None), ("running", 7)):
-            sql(world.settings, "UPDATE cbm.work_item SET state = %s, token = %s, lease_until ="
-                                " CASE WHEN %s = 'running' THEN now() END", state, token, state)  # fmt: skip
+        running = (
+            "UPDATE cbm.work_item SET state = 'running', token = 7, lease_until = now() WHERE %s"
+        )
+        for at_work in (False, True):
+            sql(world.settings, running, at_work)
             for held in (7, 8):
                 with pytest.raises(psycopg2.errors.NoDataFound):
                     sql(world.settings, archive, 1, held)
