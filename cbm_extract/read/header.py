@@ -89,8 +89,8 @@ def _checked(href: str, dataset: DatasetReader) -> RasterHeader:
     if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
         raise CbmError(
             "raster_not_north_up",
-            f"{gdal.shown(href)} is rotated or mirrored; expected rows that run west to east and from north"
-            f" to south, found the transform {tuple(transform)[:6]}.",
+            f"{gdal.shown(href)} is rotated or mirrored; expected rows that run west to east and"
+            f" from north to south, found the transform {tuple(transform)[:6]}.",
             "Warp it to a north-up grid first.",
         )
     unsupported = sorted({dtype for dtype in dataset.dtypes if "complex" in dtype})
@@ -146,6 +146,7 @@ def _check_size(header: RasterHeader, dataset: DatasetReader) -> None:
     if size is not None and size < expected:
         raise CbmError(
             "raster_damaged",
-            f"{gdal.shown(header.href)} is truncated: its header promises {expected} bytes, it has {size}.",
+            f"{gdal.shown(header.href)} is truncated: its header promises {expected} bytes, it has"
+            f" {size}.",
             "Fetch or make the file again.",
         )
