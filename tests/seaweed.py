@@ -63,10 +63,11 @@ class Seaweed:
 
     def client(self, identity: Identity = WRITER, endpoint: str | None = None) -> Any:
         """A boto3 client that tries once, so that what the server says is seen."""
-        import boto3
+        from boto3.session import Session
         from botocore.config import Config
 
-        return boto3.client(
+        # A session of its own: boto3's common one remembers files that a test has named.
+        return Session().client(
             "s3",
             endpoint_url=endpoint or self.url,
             region_name="us-east-1",
