@@ -102,6 +102,12 @@ def names(cursor: Cursor) -> list[str]:
     return [row[0] for row in cursor.fetchall()]
 
 
+def variables(cursor: Cursor, product_id: int) -> tuple[str, ...]:
+    """Return what a product stores, in the order of ``signature.stats``."""
+    cursor.execute("SELECT variables FROM cbm.product WHERE id = %s", (product_id,))
+    return tuple(one_row(cursor)[0])
+
+
 def load(cursor: Cursor, product_ids: list[int]) -> dict[int, Registered]:
     """Return registered products by id."""
     cursor.execute(
@@ -111,6 +117,12 @@ def load(cursor: Cursor, product_ids: list[int]) -> dict[int, Registered]:
         number: Registered(Product.from_definition(name, definition), bytes(digest))
         for number, name, definition, digest in cursor.fetchall()
     }
+
+
+def revisions(cursor: Cursor) -> dict[int, int]:
+    """Return product id -> revision."""
+    cursor.execute("SELECT id, revision FROM cbm.product")
+    return dict(cursor.fetchall())
 
 
 def register(cursor: Cursor, product: Product) -> int:

@@ -1,0 +1,1 @@
+"""Datasets as folders of Parquet files, and back."""
