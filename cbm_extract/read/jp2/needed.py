@@ -64,15 +64,64 @@ def _mark(
     row, col, length, tile_height, tile_width, tile_cols, rectangles, resolutions, bands, first,
     marks,
 ):  # fmt: skip
-    for j in range(len(row)):
-        y = np.int64(row[j])
-        left = np.int64(col[j])
-        last = left + np.int64(length[j]) - 1
+    """Mark what runs need.
+
+    Runs of rows that need the same rows of code-blocks are followed as one where they touch.
+    """
+    if len(row) == 0:
+        return
+    alike = _row_classes(tile_height, tile_cols, rectangles, resolutions, bands)
+    y, left = np.int64(row[0]), np.int64(col[0])
+    last = left + np.int64(length[0]) - 1
+    for j in range(1, len(row) + 1):
+        if j < len(row):
+            a = np.int64(col[j])
+            b = a + np.int64(length[j]) - 1
+            if alike[row[j]] == alike[y] and a <= last + 1 and b >= left - 1:
+                left, last = min(left, a), max(last, b)
+                continue
         down = y // tile_height
         for across in range(left // tile_width, last // tile_width + 1):
             t = down * tile_cols + across
             x0, x1 = max(left, rectangles[t, 0]), min(last, rectangles[t, 2] - 1)
             _mark_tile(x0, x1, y, resolutions[t], bands[t], marks[first[t] :])
+        if j < len(row):
+            y, left, last = np.int64(row[j]), a, b
+
+
+@kernel
+def _row_classes(tile_height, tile_cols, rectangles, resolutions, bands):
+    """Give the rows of the raster that need the same rows of code-blocks the same number."""
+    height = rectangles[len(rectangles) - 1, 3]
+    classes = np.empty(height, np.int64)
+    levels = resolutions.shape[1] - 1
+    key, previous = np.empty((2, 4 * levels + 2), np.int64)
+    number = 0
+    for row in range(height):
+        t = row // tile_height * tile_cols
+        y0 = y1 = row
+        for r in range(levels, 0, -1):
+            b = 3 * r - 2
+            low_y0, low_y1 = y0 >> 1, (y1 + 1) >> 1
+            key[4 * r], key[4 * r + 1] = _block_rows(low_y0, low_y1, bands[t, b])
+            key[4 * r - 2], key[4 * r - 1] = _block_rows(low_y0 - 1, low_y1, bands[t, b + 1])
+            coarser = resolutions[t, r - 1]
+            y0, y1 = max(low_y0, coarser[1]), min(low_y1, coarser[3] - 1)
+        key[0], key[1] = _block_rows(y0, y1, bands[t, 0])
+        if row % tile_height == 0 or (key != previous).any():
+            number += 1
+        classes[row] = number
+        previous[:] = key
+    return classes
+
+
+@kernel
+def _block_rows(y0, y1, band):
+    """Return first and last row of code-blocks of the coefficients' rows [y0, y1]."""
+    y0, y1 = max(y0, band[1]), min(y1, band[3] - 1)
+    if y1 < y0:
+        return -1, -1
+    return y0 >> band[5], y1 >> band[5]
 
 
 @kernel

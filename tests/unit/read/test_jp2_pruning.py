@@ -80,6 +80,25 @@ def test_the_coding_of_esa(tmp_path, given_bytes):
     assert 0 < sum(given_bytes) < 0.3 * 10 * path.stat().st_size
 
 
+def test_runs_together_need_what_each_needs(tmp_path):
+    """Shapes with holes: their runs are followed in groups."""
+    path, values = like_esa(tmp_path / "B04.jp2")
+    stream = reader_of(path)
+    coding, geometry = stream._codestream.coding, stream._geometry
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        top, left, size = int(rng.integers(260)), int(rng.integers(380)), int(rng.integers(2, 90))
+        spans = []
+        for row in range(top, min(top + size, 300)):
+            edges = np.sort(rng.integers(left, min(left + size, 420), 4)).tolist()
+            spans += [(row, edges[0], edges[1] - edges[0] + 1)]
+            spans += [(row, edges[2], edges[3] - edges[2] + 1)] * (edges[2] > edges[1] + 1)
+        together = needed.needed_blocks([runs_at(values.shape, spans)], coding, geometry)
+        each = [runs_at(values.shape, [span]) for span in spans]
+        alone = needed.needed_blocks(each, coding, geometry)
+        np.testing.assert_array_equal(together, alone)
+
+
 def test_one_pixel_costs_a_few_blocks_of_one_tile(tmp_path, given_bytes):
     path, values = like_esa(tmp_path / "B04.jp2")
     runs = [runs_at(values.shape, [(40, 45, 1)])]
