@@ -11,6 +11,7 @@ another database. Kill what you like by ``cluster["worker-1"].kill()`` (nanny an
 """
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -275,6 +276,13 @@ class Cluster:
                 if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(pid)
         return found
+
+    def memory_mb(self, name: str) -> float:
+        """Resident memory of a service's largest worker process, in MB (10^6 bytes)."""
+        pages = [
+            int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.worker_pids(name)
+        ]
+        return max(pages, default=0) * resource.getpagesize() / 1e6
 
     def slots(self) -> int:
         """Threads of workers known to the scheduler; 0 where there is none."""

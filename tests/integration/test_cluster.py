@@ -177,6 +177,7 @@ class TestCrowd:
         assert sum(answer.result["scenes"] for answer in answers) == 40
         # A dispatcher holds one, a worker one and a second while it beats.
         assert 8 < most <= 8 + 2 * 2
+        cluster.wait_until(lambda: sessions(world) == 0, "idle workers hold none")
 
     def test_no_more_scenes_at_once_than_allowed(self, cluster, world):
         backlog(world, 4)
@@ -205,6 +206,15 @@ class TestCrowd:
         cluster["worker-3"].stop()
         cluster["worker-1"].start()
 
+    def test_memory_does_not_grow_with_scenes(self, cluster, world):
+        backlog(world, 60)
+        cluster.start_dispatcher("dispatcher")
+        figures = []
+        for least in range(15, 61, 5):
+            cluster.wait_until(lambda least=least: len(runs(world)) >= least, f"{least} scenes")
+            figures.append(max(cluster.memory_mb(f"worker-{number}") for number in (1, 2)))
+        assert 0 < max(figures[-3:]) < max(figures[:3]) + 5.0
+
 
 class TestLoss:
     def test_the_scheduler_is_killed_while_workers_work(self, cluster, world):
@@ -217,8 +227,9 @@ class TestLoss:
                 lambda: "The scheduler is away" in cluster["dispatcher"].text(), "it is noticed"
             )
         cluster.wait_until(lambda: each_once(world, 12), "all are done")
-        assert cluster["dispatcher"].starts == 1
         assert cluster["scheduler"].starts > 1
+        assert cluster["dispatcher"].starts == 1
+        assert "Traceback" not in cluster["dispatcher"].text()
 
     def test_all_sessions_of_the_database_break(self, cluster, world, pg_server):
         backlog(world, 12)

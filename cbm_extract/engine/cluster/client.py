@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from pathlib import Path
 
@@ -26,10 +27,11 @@ def connect(engine: EngineSettings, seconds: float = CONNECT_SECONDS) -> Client:
 
     """
     trusted = security(engine)
-    address = str(engine.scheduler)
+    # What is worth saying is said by the caller; Dask would print tracebacks beside.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
         return Client(
-            address,
+            str(engine.scheduler),
             name="cbm-dispatch",
             security=trusted,
             timeout=seconds,
