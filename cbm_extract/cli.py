@@ -31,6 +31,7 @@ VERBS = {
     "schema bootstrap": "cbm_core.migrations.verbs:BOOTSTRAP_VERB",
     "dataset add": "cbm_core.datasets.verbs:ADD",
     "dataset list": "cbm_core.datasets.verbs:LIST",
+    "dataset legacy-views": "cbm_core.datasets.legacy_verbs:LEGACY_VIEWS",
     "dataset purge": "cbm_core.datasets.verbs:PURGE",
     "db size": "cbm_core.database.verbs:SIZE",
     "db check": "cbm_core.database.verbs:CHECK",
@@ -51,6 +52,7 @@ VERBS = {
     "signatures export": "cbm_extract.archive.verbs:EXPORT",
     "signatures restore": "cbm_extract.archive.verbs:RESTORE",
     "signatures show": "cbm_extract.report.verbs:SHOW",
+    "signatures verify": "cbm_extract.verify.verbs:VERIFY",
     "report": "cbm_extract.report.verbs:REPORT",
     "sample": "cbm_extract.sample.verbs:SAMPLE",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date
 from pathlib import Path
@@ -74,7 +75,14 @@ class _SceneTask:
         jobs = [Job.of(item, known[item.product_id]) for item in self._claim.items]
         areas = Areas(self._connection, scene.id)
         try:
-            results = self._read(scene, areas, jobs)
+            results = read_jobs(
+                scene,
+                areas,
+                jobs,
+                self._heartbeat.require,
+                self._threads,
+                lambda left: self._identify(scene, left),
+            )
         except SuspectOffsetError as found:
             self._hold(found.error)
             return self._outcome
@@ -89,29 +97,6 @@ class _SceneTask:
             if job.error is not None:
                 self._record(job, job.error)
         return self._outcome
-
-    def _read(self, scene: SceneRow, areas: Areas, jobs: list[Job]) -> dict[int, JobResult]:
-        """Read for all jobs; a band that fails takes its jobs with it, the others are read for."""
-        for job in jobs:
-            try:
-                job.check(scene)
-            except CbmError as error:
-                job.error = error
-        while left := [job for job in jobs if job.error is None]:
-            try:
-                self._identify(scene, left)
-                reading = SceneReading(scene, areas, self._heartbeat.require, self._threads)
-                return reading.read(left)
-            except BandError as failed:
-                concerned = [job for job in left if failed.band in job.reads(scene)]
-                for job in concerned or left:
-                    job.error = failed.error
-            except (CbmError, SuspectOffsetError):
-                raise
-            except Exception as error:  # one scene must not stop the others
-                for job in left:
-                    job.error = _internal(error)
-        return {}
 
     def _identify(self, scene: SceneRow, jobs: list[Job]) -> None:
         """Ask which versions of the files are about to be read."""
@@ -193,6 +178,45 @@ class _SceneTask:
         except CbmError:
             state = "lost"
         self._outcome.items[state] = len(self._claim.items)
+
+
+def read_jobs(
+    scene: SceneRow,
+    areas: Areas,
+    jobs: list[Job],
+    beat: Callable[[], None],
+    threads: int,
+    before: Callable[[list[Job]], None] = lambda _: None,
+) -> dict[int, JobResult]:
+    """Read for all jobs; a band that fails takes its jobs with it, the others are read for.
+
+    What is wrong with a job is put into its ``error``. ``before`` is told the jobs of each attempt;
+    ``beat`` and ``threads`` as for :class:`cbm_extract.engine.scene_reading.SceneReading`.
+
+    Raises:
+        CbmError: as ``beat`` does.
+        SuspectOffsetError: when the pixels contradict the declared offset.
+
+    """
+    for job in jobs:
+        try:
+            job.check(scene)
+        except CbmError as error:
+            job.error = error
+    while left := [job for job in jobs if job.error is None]:
+        try:
+            before(left)
+            return SceneReading(scene, areas, beat, threads).read(left)
+        except BandError as failed:
+            concerned = [job for job in left if failed.band in job.reads(scene)]
+            for job in concerned or left:
+                job.error = failed.error
+        except (CbmError, SuspectOffsetError):
+            raise
+        except Exception as error:  # one scene must not stop the others
+            for job in left:
+                job.error = _internal(error)
+    return {}
 
 
 def slice_of(scene: SceneRow, job: Job, found: JobResult) -> Slice:
