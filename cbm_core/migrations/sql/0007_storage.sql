@@ -230,3 +230,11 @@ END
 $$;
 CREATE TRIGGER dataset_purged_state AFTER UPDATE OF purged_at ON dataset
   FOR EACH ROW WHEN (OLD.purged_at IS NULL AND NEW.purged_at IS NOT NULL) EXECUTE FUNCTION forget_partition_state();
+
+-- For clients that know parcels by numbers (`cbm dataset legacy-views`).
+CREATE FUNCTION whole_number(id text) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT CASE WHEN id ~ '^(0|[1-9][0-9]{0,17})$' THEN id::bigint END
+$$;
+COMMENT ON FUNCTION whole_number IS 'An id that is a whole number without leading zeros, as a number; NULL for others.';
+CREATE INDEX parcel_by_number ON parcel (dataset_id, whole_number(pid)) WHERE known_to = 'infinity';
