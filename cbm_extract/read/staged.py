@@ -16,8 +16,9 @@ from cbm_extract.read.blocks import BlockReader
 from cbm_extract.read.header import RasterHeader
 from cbm_extract.read.staging import Copy
 
-# The share of a file's strips of rows beyond which the whole file is fetched (docs/storage.md).
-WANTED_SHARE = 0.1
+# The share of a file's strips of rows beyond which it is fetched whole (docs/storage.md). Over
+# the network GDAL decodes whole tiles of JPEG 2000, which costs more than to fetch all of them.
+WANTED_SHARE = {"GTiff": 0.1, "JP2OpenJPEG": 0.0}
 
 OpenLocal = Callable[[Path], BlockReader]
 
@@ -45,7 +46,8 @@ class StagedReader:
     def worth_a_copy(self, runs: Sequence[Runs] | None) -> bool:
         """Tell whether the runs want so much of the file that it is better fetched whole."""
         wanted = self._far.want(runs)
-        return bool(np.count_nonzero(wanted) > WANTED_SHARE * wanted.size)
+        limit = WANTED_SHARE.get(self._header.driver, 0.0)
+        return bool(np.count_nonzero(wanted) > limit * wanted.size)
 
     def begin(self, runs: Sequence[Runs] | None) -> None:
         """Start to fetch what the runs will want."""
