@@ -133,6 +133,30 @@ def test_floats_with_zero_nan_or_odd_nodata(scattered, nodata):
     assert_same(reduce(runs, raster, nodata), expected, mean=1e-13, std=1e-11)
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")
+@pytest.mark.parametrize(
+    "exponents", [(0, 256), (0, 1), (0, 3), (254, 256)], ids=["any", "denormal", "tiny", "huge"]
+)
+def test_floats_of_any_bits(scattered, exponents):
+    """Denormals, both zeros, NaN of any payload, infinities of both signs, the largest numbers."""
+    masks, runs = scattered
+    rng = np.random.default_rng(12)
+    shape = masks.shape[1:]
+    sign = rng.integers(0, 2, shape).astype(np.uint32) << 31
+    exponent = rng.integers(*exponents, shape).astype(np.uint32) << 23
+    fraction = rng.integers(0, 2**23, shape).astype(np.uint32)
+    fraction[rng.random(shape) < 0.1] = 0  # zeros and infinities
+    raster = (sign | exponent | fraction).view(np.float32)
+    got, expected = reduce(runs, raster), by_numpy(masks, raster)
+    exactly = [0, 3, 4, 5, 6, 7]
+    assert np.array_equal(got[:, exactly], expected[:, exactly], equal_nan=True)
+    some = expected[:, 0] > 0
+    assert some.sum() > 10
+    largest = np.abs(expected[some][:, [3, 4]]).max(axis=1)
+    assert (np.abs(got[some, 1] - expected[some, 1]) <= 1e-15 * largest).all()
+    np.testing.assert_allclose(got[some, 2], expected[some, 2], rtol=1e-11)
+
+
 def test_float_variance_survives_a_large_offset(scattered):
     masks, runs = scattered
     raster = np.random.default_rng(6).normal(10_000, 20, masks.shape[1:]).astype(np.float32)
