@@ -24,6 +24,7 @@ from benchmarks.reduce import extract
 from cbm_extract.plan.runs import Runs
 from cbm_extract.read.jp2 import Jp2Reader, open_jp2
 from cbm_extract.read.jp2 import packets as packet_kernels
+from cbm_extract.read.jp2.geometry import precincts
 from cbm_extract.reduce.mask import class_mask, cut
 from cbm_extract.sample.sky import CIRRUS, CLOUD_HIGH, CLOUD_MEDIUM, SHADOW
 
@@ -99,7 +100,7 @@ def needed_share(path: Path, runs: Runs) -> float:
     for tile in range(len(geometry.rectangles)):
         first, stop = geometry.blocks[tile : tile + 2]
         source = np.frombuffer(reader._read(tile), np.uint8)
-        many, grids = packet_kernels.precincts(geometry.resolutions[tile], geometry.bands[tile])
+        many, grids = precincts(geometry.resolutions[tile], geometry.bands[tile])
         blocks = np.empty((stop - first, 4), np.int64)
         assert packet_kernels.parse(source, many, grids, reader._planes, blocks)
         lengths = blocks[:, packet_kernels.LENGTH]

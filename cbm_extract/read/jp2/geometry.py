@@ -1,3 +1,5 @@
+# ruff: noqa: ANN001, ANN201, ANN202 - kernels are compiled for what they are called with
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """Where subbands, precincts and code-blocks of every tile lie (ITU-T T.800, annex B)."""
 
 from __future__ import annotations
@@ -7,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cbm_extract.plan.compiled import kernel
 from cbm_extract.read.jp2.codestream import Coding
 
 # Columns of the table of subbands.
@@ -88,3 +91,55 @@ def _count(bands: NDArray[np.int64]) -> NDArray[np.int64]:
     counts = sides[0] * sides[1]
     bands[..., FIRST_BLOCK] = np.cumsum(counts, axis=1) - counts
     return np.concatenate([[0], np.cumsum(counts.sum(axis=1))]).astype(np.int64)
+
+
+@kernel
+def precincts(resolutions, bands):
+    """List the grids of code-blocks of a tile, in the order of its packets.
+
+    Takes a tile's ``resolutions`` and ``bands`` of ``Geometry``. Returns the number of packets and
+    int64 [n, 6]: packet, subband, first code-block, code-blocks from row to row, columns, rows.
+    Subbands without a code-block in the packet are left out.
+    """
+    many = 0
+    for r in range(len(resolutions)):
+        across, down = _precinct_range(resolutions[r])
+        many += across[1] * down[1]
+    grids = np.empty((3 * many, 6), np.int64)
+    packet = used = 0
+    for r in range(len(resolutions)):
+        across, down = _precinct_range(resolutions[r])
+        for y in range(down[0], down[0] + down[1]):
+            for x in range(across[0], across[0] + across[1]):
+                for b in range(max(3 * r - 2, 0), 3 * r + 1):
+                    if _grid(resolutions[r], bands[b], r, x, y, grids[used]):
+                        grids[used, 0], grids[used, 1] = packet, b
+                        used += 1
+                packet += 1
+    return packet, grids[:used]
+
+
+@kernel
+def _precinct_range(resolution):
+    """Return (first, count) of precincts across and down."""
+    left, top, right, bottom, wide, high = resolution
+    if right <= left or bottom <= top:
+        return (0, 0), (0, 0)
+    x, y = left >> wide, top >> high
+    return (x, -(-right >> wide) - x), (y, -(-bottom >> high) - y)
+
+
+@kernel
+def _grid(resolution, band, r, x, y, grid):
+    halved = 1 if r > 0 else 0
+    wide, high = resolution[4] - halved, resolution[5] - halved
+    left, right = max(band[0], x << wide), min(band[2], (x + 1) << wide)
+    top, bottom = max(band[1], y << high), min(band[3], (y + 1) << high)
+    if right <= left or bottom <= top:
+        return False
+    col, row = left >> band[4], top >> band[5]
+    grid[2] = band[9] + (row - band[7]) * band[8] + col - band[6]
+    grid[3] = band[8]
+    grid[4] = -(-right >> band[4]) - col
+    grid[5] = -(-bottom >> band[5]) - row
+    return True

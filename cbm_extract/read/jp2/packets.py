@@ -15,8 +15,8 @@ from cbm_extract.plan.compiled import kernel
 
 # Columns of the table of code-blocks.
 PASSES, ZEROS, LENGTH, OFFSET = range(4)
-# Rows of a tag tree.
-_PARENT, _VALUE, _LOW, _KNOWN = range(4)
+# Rows of a tag tree; the last holds the nodes from a leaf to the root.
+_PARENT, _VALUE, _LOW, _KNOWN, _PATH = range(5)
 # A bit stream: position of the next byte, the present byte, bits left of it, failed.
 _AT, _BYTE, _LEFT, _FAILED = range(4)
 _UNKNOWN = 1 << 30
@@ -24,62 +24,11 @@ _HOLE = 32  # bytes
 
 
 @kernel
-def precincts(resolutions, bands):
-    """List the grids of code-blocks of a tile, in the order of its packets.
-
-    Takes a tile's ``resolutions`` and ``bands`` of ``Geometry``. Returns the number of packets and
-    int64 [n, 6]: packet, subband, first code-block, code-blocks from row to row, columns, rows.
-    Subbands without a code-block in the packet are left out.
-    """
-    many = 0
-    for r in range(len(resolutions)):
-        across, down = _precinct_range(resolutions[r])
-        many += across[1] * down[1]
-    grids = np.empty((3 * many, 6), np.int64)
-    packet = used = 0
-    for r in range(len(resolutions)):
-        across, down = _precinct_range(resolutions[r])
-        for y in range(down[0], down[0] + down[1]):
-            for x in range(across[0], across[0] + across[1]):
-                for b in range(max(3 * r - 2, 0), 3 * r + 1):
-                    if _grid(resolutions[r], bands[b], r, x, y, grids[used]):
-                        grids[used, 0], grids[used, 1] = packet, b
-                        used += 1
-                packet += 1
-    return packet, grids[:used]
-
-
-@kernel
-def _precinct_range(resolution):
-    """Return (first, count) of precincts across and down."""
-    left, top, right, bottom, wide, high = resolution
-    if right <= left or bottom <= top:
-        return (0, 0), (0, 0)
-    x, y = left >> wide, top >> high
-    return (x, -(-right >> wide) - x), (y, -(-bottom >> high) - y)
-
-
-@kernel
-def _grid(resolution, band, r, x, y, grid):
-    halved = 1 if r > 0 else 0
-    wide, high = resolution[4] - halved, resolution[5] - halved
-    left, right = max(band[0], x << wide), min(band[2], (x + 1) << wide)
-    top, bottom = max(band[1], y << high), min(band[3], (y + 1) << high)
-    if right <= left or bottom <= top:
-        return False
-    col, row = left >> band[4], top >> band[5]
-    grid[2] = band[9] + (row - band[7]) * band[8] + col - band[6]
-    grid[3] = band[8]
-    grid[4] = -(-right >> band[4]) - col
-    grid[5] = -(-bottom >> band[5]) - row
-    return True
-
-
-@kernel
 def parse(data, packets, grids, planes, blocks):
     """Read the packet headers of a tile.
 
-    ``data`` uint8: the packets; ``packets`` and ``grids`` as :func:`precincts` gives them;
+    ``data`` uint8: the packets; ``packets`` and ``grids`` as
+    :func:`cbm_extract.read.jp2.geometry.precincts` gives them;
     ``planes`` int64: bit-planes of each subband. Fills ``blocks`` int64 [code-blocks, 4]: coding
     passes (0: nothing is coded), missing bit-planes, bytes, and where they start in data. Returns
     whether the packets are valid, fill ``data`` exactly, and hold no trace of damage.
@@ -174,7 +123,7 @@ def _trees(grids):
     largest = 1
     for g in range(len(grids)):
         largest = max(largest, grids[g, 4] * grids[g, 5] + grids[g, 4] + grids[g, 5])
-    shape = (4, 2 * largest + 64)
+    shape = (5, 2 * largest + 64)
     return np.empty(shape, np.int64), np.empty(shape, np.int64)
 
 
@@ -198,11 +147,11 @@ def _plant(tree, cols, rows):
 
 
 @kernel
-def _path(tree, leaf, path):
-    """Fill in the nodes from the leaf to the root, return how many they are."""
+def _climb(tree, leaf):
+    """Note the nodes from the leaf to the root, return how many they are."""
     steps = 0
     while leaf >= 0:
-        path[steps] = leaf
+        tree[_PATH, steps] = leaf
         leaf = tree[_PARENT, leaf]
         steps += 1
     return steps
@@ -211,10 +160,9 @@ def _path(tree, leaf, path):
 @kernel
 def _decode(data, bits, tree, leaf, threshold):
     """Read as much as tells whether the leaf's value is below the threshold."""
-    path = np.empty(32, np.int64)
     low = 0
-    for step in range(_path(tree, leaf, path) - 1, -1, -1):
-        node = path[step]
+    for step in range(_climb(tree, leaf) - 1, -1, -1):
+        node = tree[_PATH, step]
         low = max(low, tree[_LOW, node])
         while low < threshold and low < tree[_VALUE, node]:
             if _bit(data, bits):
@@ -363,10 +311,9 @@ def _set(tree, node, value):
 @kernel
 def _encode(out, bits, tree, leaf, threshold):
     """Write as much as tells whether the leaf's value is below the threshold."""
-    path = np.empty(32, np.int64)
     low = 0
-    for step in range(_path(tree, leaf, path) - 1, -1, -1):
-        node = path[step]
+    for step in range(_climb(tree, leaf) - 1, -1, -1):
+        node = tree[_PATH, step]
         low = max(low, tree[_LOW, node])
         while low < threshold and not tree[_KNOWN, node]:
             if low < tree[_VALUE, node]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from contextlib import ExitStack
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from cbm_core.errors import CbmError
 from cbm_extract.plan.runs import Runs
+from cbm_extract.read.gdal import missing
 from cbm_extract.read.jp2 import packets
 from cbm_extract.read.jp2.codestream import (
     Codestream,
@@ -21,7 +23,7 @@ from cbm_extract.read.jp2.codestream import (
     read_codestream,
     read_exactly,
 )
-from cbm_extract.read.jp2.geometry import geometry_of
+from cbm_extract.read.jp2.geometry import geometry_of, precincts
 from cbm_extract.read.jp2.needed import needed_blocks
 
 _WORTH_PRUNING = 0.95  # share of a tile's bytes above which it is decoded whole
@@ -34,7 +36,7 @@ class Jp2Reader:
     - dtype: uint8 up to 8 bits, else uint16, as GDAL has it
     """
 
-    def __init__(self, path: Path, file: int, codestream: Codestream) -> None:
+    def __init__(self, path: Path, file: FileIO, codestream: Codestream) -> None:
         coding = codestream.coding
         self._path = path
         self._file = file
@@ -76,19 +78,20 @@ class Jp2Reader:
             values = imagecodecs.jpeg2k_decode(stream, numthreads=1)
         except EOFError:
             raise self._damaged(tile, "the file ends before") from None
-        except imagecodecs.Jpeg2kError as error:
+        except (OSError, imagecodecs.Jpeg2kError) as error:
             raise self._damaged(tile, str(error)) from error
         if values.shape != out.shape or values.dtype != self.dtype:
             raise self._damaged(tile, f"decoded as {values.dtype} {values.shape}")
         out[...] = values
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
+        """Close the file; no tile can be decoded after."""
+        self._file.close()
 
     def _read(self, tile: int) -> bytes:
         parts = self._codestream.packets[tile]
-        return b"".join(read_exactly(self._file, offset, count) for offset, count in parts)
+        file = self._file.fileno()
+        return b"".join(read_exactly(file, offset, count) for offset, count in parts)
 
     def _pruned(self, tile: int, data: bytes) -> bytes | memoryview:
         """Return a tile's packets, without code-blocks that are not needed where it is worth it.
@@ -98,7 +101,7 @@ class Jp2Reader:
         """
         geometry = self._geometry
         source = np.frombuffer(data, dtype=np.uint8)
-        many, grids = packets.precincts(geometry.resolutions[tile], geometry.bands[tile])
+        many, grids = precincts(geometry.resolutions[tile], geometry.bands[tile])
         first, stop = geometry.blocks[tile : tile + 2]
         blocks = np.empty((stop - first, 4), dtype=np.int64)
         if not packets.parse(source, many, grids, self._planes, blocks):
@@ -135,19 +138,18 @@ def open_jp2(path: Path) -> Jp2Reader | None:
 
     """
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = FileIO(path)
     except FileNotFoundError:
-        from cbm_extract.read.gdal import missing
-
         raise missing(str(path)) from None
-    try:
-        return Jp2Reader(path, file, read_codestream(file))
-    except Unserved:
-        os.close(file)
-        return None
-    except EOFError:
-        os.close(file)
-        raise damaged(path, ": the file ends within its headers") from None
-    except ValueError as error:
-        os.close(file)
-        raise damaged(path, f": {error}") from None
+    with ExitStack() as stack:
+        stack.callback(file.close)
+        try:
+            reader = Jp2Reader(path, file, read_codestream(file.fileno()))
+        except Unserved:
+            return None
+        except EOFError:
+            raise damaged(path, ": the file ends within its headers") from None
+        except ValueError as error:
+            raise damaged(path, f": {error}") from None
+        stack.pop_all()
+    return reader
