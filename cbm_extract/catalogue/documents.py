@@ -186,7 +186,7 @@ class Item:
 
 @dataclass
 class Walk:
-    """A catalogue being followed along its links ``child`` and ``item``, each document once."""
+    """A catalogue being followed along links ``child``, ``item`` and ``next``, each once."""
 
     loader: Loader
     rewrites: Rewrites
@@ -218,7 +218,7 @@ class Walk:
             try:
                 document = self.loader.load(here)
                 if document.get("type") in {"Feature", "FeatureCollection"}:
-                    self._warn_of_pages(document, here)
+                    waiting += self._next_page(document, here, collection)
                     yield from _features(document, here, collection)
                 else:
                     # The last one pushed is followed first.
@@ -228,12 +228,20 @@ class Walk:
                     raise
                 self.reading.skip(here, error)
 
-    def _warn_of_pages(self, document: Document, here: str) -> None:
+    def _next_page(
+        self, document: Document, here: str, collection: str | None
+    ) -> list[tuple[str, str | None]]:
+        """Return the page of a search that follows, where an address alone leads to it."""
         links = document.get("links")
-        if isinstance(links, list) and any(
-            isinstance(link, dict) and link.get("rel") == "next" for link in links
-        ):
-            self.reading.warnings.append(f"{here} is one page of a search; the others are not read")
+        for link in links if isinstance(links, list) else []:
+            if not isinstance(link, dict) or link.get("rel") != "next":
+                continue
+            if str(link.get("method") or "GET").upper() == "GET" and not link.get("body"):
+                return [(resolve(here, str(link.get("href", "")), self.rewrites), collection)]
+            self.reading.warnings.append(
+                f"{here} is one page of a search that goes on by POST; the others are not read"
+            )
+        return []
 
     def _links(
         self, document: Document, here: str, collection: str | None

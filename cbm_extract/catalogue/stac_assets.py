@@ -51,14 +51,7 @@ def choose(item: Item) -> dict[str, Choice]:
 
 
 def _choices(key: str, asset: Any) -> Iterator[Choice]:
-    if not isinstance(asset, dict) or not isinstance(asset.get("href"), str):
-        return
-    kind = str(asset.get("type") or "image/tiff").split(";")[0].strip()
-    if (
-        _NO_DATA_ROLES & set(asset.get("roles") or [])
-        or _PICTURES.match(key)
-        or kind not in _RASTER_TYPES
-    ):
+    if not is_raster(asset) or _PICTURES.match(key):
         return
     described = bands_of(asset)
     match = _KEY.fullmatch(key)
@@ -71,6 +64,14 @@ def _choices(key: str, asset: Any) -> Iterator[Choice]:
         band = next(filter(None, (sentinel2.band(str(s)) for s in spellings if s)), None)
         if band:
             yield Choice(band, key, asset["href"], index, _metres(key, asset), asset)
+
+
+def is_raster(asset: Any) -> bool:
+    """Tell whether an asset is a raster of data, not a picture of one."""
+    if not isinstance(asset, dict) or not isinstance(asset.get("href"), str):
+        return False
+    kind = str(asset.get("type") or "image/tiff").split(";")[0].strip()
+    return kind in _RASTER_TYPES and not _NO_DATA_ROLES & set(asset.get("roles") or [])
 
 
 def bands_of(asset: dict[str, Any]) -> list[dict[str, Any]]:
@@ -89,7 +90,7 @@ def _metres(key: str, asset: dict[str, Any]) -> float | None:
     said: list[Any] = [
         match["metres"] if match else None,
         transform[0] if isinstance(transform, list) and transform else None,
-        _raster_bands(asset, 1).get("spatial_resolution"),
+        raster_bands(asset, 1).get("spatial_resolution"),
         asset.get("gsd"),
     ]
     for value in said:
@@ -102,7 +103,7 @@ def _metres(key: str, asset: dict[str, Any]) -> float | None:
     return None
 
 
-def _raster_bands(asset: dict[str, Any], index: int) -> dict[str, Any]:
+def raster_bands(asset: dict[str, Any], index: int) -> dict[str, Any]:
     """Return scale, offset and nodata of a band, wherever this version of STAC keeps them."""
     result: dict[str, Any] = {"nodata": asset["nodata"]} if "nodata" in asset else {}
     places = [asset]
@@ -126,7 +127,7 @@ def mapping(choice: Choice, item: Item) -> offsets.Mapping:
 
     """
     properties = item.document.get("properties") or {}
-    declared = _raster_bands(choice.asset, choice.index)
+    declared = raster_bands(choice.asset, choice.index)
     return offsets.from_item(sentinel2.CARD, choice.band, item.collection, properties, declared)
 
 
@@ -141,7 +142,7 @@ def nodata(choice: Choice, item: Item) -> tuple[float, ...]:
         return ()
     known = item.collection in offsets.S2_COLLECTIONS
     values = set(sentinel2.SPECIAL_VALUES if known else ())
-    declared = _raster_bands(choice.asset, choice.index).get("nodata")
+    declared = raster_bands(choice.asset, choice.index).get("nodata")
     if declared is not None:
         try:
             values.add(float(declared))

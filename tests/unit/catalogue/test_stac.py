@@ -278,16 +278,29 @@ def test_a_broken_branch_does_not_fell_the_tree(tmp_path):
     assert [s.error.code for s in reading.skipped] == ["stac_missing", "stac_invalid"]
 
 
-def test_list_of_items(tmp_path):
-    other = NAME.replace("T33XWJ", "T33XWK")
-    document = {
-        "type": "FeatureCollection",
-        "features": [item(), item(other)],
-        "links": [{"rel": "next", "href": "https://example.org/2"}],
-    }
-    reading = stac.read(put(tmp_path / "c.json", document))
+def page(*tiles: str, **next_: Any) -> dict[str, Any]:
+    features = [item(NAME.replace("T33XWJ", f"T{tile}")) for tile in tiles]
+    links = [{"rel": "next", **next_}] if next_ else []
+    return {"type": "FeatureCollection", "features": features, "links": links}
+
+
+def test_pages_of_a_search_are_followed(tmp_path):
+    put(tmp_path / "2.json", page("33XWL", href="1.json"))  # leads back: read once
+    reading = stac.read(put(tmp_path / "1.json", page("33XWJ", "33XWK", href="2.json")))
+    assert [scene.tile for scene in reading.scenes] == ["33XWJ", "33XWK", "33XWL"]
+    assert not reading.warnings
+    assert not reading.skipped
+    (tmp_path / "2.json").unlink()
+    reading = stac.read(str(tmp_path / "1.json"))
     assert [scene.tile for scene in reading.scenes] == ["33XWJ", "33XWK"]
-    assert any("one page" in text for text in reading.warnings)
+    assert [skipped.error.code for skipped in reading.skipped] == ["stac_missing"]
+
+
+def test_pages_that_no_address_leads_to_are_reported(tmp_path):
+    for next_ in ({"href": "2.json", "method": "POST"}, {"href": "2.json", "body": {"token": 1}}):
+        reading = stac.read(put(tmp_path / "1.json", page("33XWJ", **next_)))
+        assert len(reading.scenes) == 1
+        assert any("one page" in text for text in reading.warnings)
 
 
 def test_relative_local_assets(tmp_path):
