@@ -27,8 +27,7 @@ _HOLE = 32  # bytes
 def parse(data, packets, grids, planes, blocks):
     """Read the packet headers of a tile.
 
-    ``data`` uint8: the packets; ``packets`` and ``grids`` as
-    :func:`cbm_extract.read.jp2.geometry.precincts` gives them;
+    ``data`` uint8: the packets; ``packets`` and ``grids`` as ``geometry.precincts`` gives them;
     ``planes`` int64: bit-planes of each subband. Fills ``blocks`` int64 [code-blocks, 4]: coding
     passes (0: nothing is coded), missing bit-planes, bytes, and where they start in data. Returns
     whether the packets are valid, fill ``data`` exactly, and hold no trace of damage.
@@ -224,7 +223,7 @@ def _log2(value):
 def prune(data, packets, grids, blocks, keep, out):
     """Write the packets of a tile with the code-blocks to keep alone.
 
-    ``blocks`` as :func:`parse` filled it; ``keep`` uint8 [code-blocks]; ``out`` uint8, as long as
+    ``blocks`` as ``parse`` filled it; ``keep`` uint8 [code-blocks]; ``out`` uint8, as long as
     data and 32 bytes for each code-block and packet. Returns how many bytes were written.
     """
     bits = np.zeros(4, np.int64)
