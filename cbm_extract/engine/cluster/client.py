@@ -28,7 +28,8 @@ def connect(engine: EngineSettings, seconds: float = CONNECT_SECONDS) -> Client:
     """
     trusted = security(engine)
     # What is worth saying is said by the caller; Dask would print tracebacks beside.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         return Client(
             str(engine.scheduler),
