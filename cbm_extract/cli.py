@@ -49,6 +49,7 @@ VERBS = {
     "ledger status": "cbm_extract.ledger.verbs:STATUS",
     "ledger retry": "cbm_extract.ledger.verbs:RETRY",
     "ledger redo": "cbm_extract.ledger.verbs:REDO",
+    "ledger explain": "cbm_extract.ledger.explain:EXPLAIN",
     "signatures export": "cbm_extract.archive.verbs:EXPORT",
     "signatures restore": "cbm_extract.archive.verbs:RESTORE",
     "signatures show": "cbm_extract.report.verbs:SHOW",

@@ -52,6 +52,7 @@ class _Verify(Arguments):
 
 
 def _verify(arguments: _Verify, context: Context) -> Answer:
+    staging.prepare(context.settings.storage)
     with db.session(context.settings) as connection:
         with db.transaction(connection) as cursor:
             # Rows and evidence of one moment, whatever is extracted meanwhile.
@@ -125,7 +126,6 @@ def _recompute(
     slots: list[Slot],
     origins: Origins,
 ) -> list[Finding]:
-    staging.prepare(settings.storage)
     scenes: dict[int, list[Slot]] = {}
     for slot in slots:
         if slot.covers:
