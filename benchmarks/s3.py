@@ -26,7 +26,7 @@ from rasterio.windows import Window
 from benchmarks import workload
 from benchmarks.harness import Report, Timing, main, measure
 from cbm_extract.plan.runs import Runs
-from cbm_extract.read import staging, storage
+from cbm_extract.read import staging
 from cbm_extract.read.ahead import Decoder
 from cbm_extract.read.strips import open_band
 from cbm_extract.scene import BandAsset
@@ -96,7 +96,8 @@ def _cases(
 
                     def case(read=read, settings=settings, href=href, runs=runs) -> None:
                         staging.prepare(settings)
-                        os.environ.update(storage.environment(settings))
+                        # GDAL has its own name for the file of credentials.
+                        os.environ["CPL_AWS_CREDENTIALS_FILE"] = str(settings.credentials_file)
                         read(href, runs)
 
                     cases[f"{form} {place} {need}: {way}"] = case

@@ -40,25 +40,8 @@ _OPTIONS: dict[str, str | int] = {
     "GDAL_NUM_THREADS": "1",
     # Strips are whole rows of blocks, so nothing is read twice and a large cache is waste.
     "GDAL_CACHEMAX": 64 * 2**20,  # bytes
-    "GDAL_HTTP_MAX_RETRY": "4",
-    "GDAL_HTTP_RETRY_DELAY": "1",
-    "GDAL_HTTP_CONNECTTIMEOUT": "15",
-    "GDAL_HTTP_LOW_SPEED_TIME": "30",
-    "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
-    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-    # Forget a remote file once it is closed: otherwise a passing failure, or the old content of a
-    # replaced file, stays for the life of a worker.
-    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/",
 }
-# Words in GDAL's messages (archives on the network, which it reads itself) that blame credentials,
-# or else the network, rather than the file.
-_REFUSAL_WORDS = (
-    "AWS_SECRET_ACCESS_KEY AccessDenied InvalidAccessKeyId InvalidCredentials SignatureDoesNotMatch"
-    " ExpiredToken InvalidToken"
-).split()
-_REFUSAL_TEXTS = ("Access Denied", "access key ID you provided", "request signature we calculated")
-_NETWORK_WORDS = ("CURL", "curl", "HTTP", "AWS_", "SlowDown", "reduce your request rate")
-_VSI_ALLOWED = ("/vsizip/", "/vsicurl/", "/vsis3/")
+_SCHEMES = ("http://", "https://", "s3://")
 
 
 def local_path(href: str) -> Path | None:
@@ -91,9 +74,8 @@ def archive_of(href: str) -> str | None:
 def gdal_name(href: str) -> str:
     """Translate an href into the name GDAL opens.
 
-    Local paths, ``file://``, ``http(s)://``, ``s3://bucket/key`` (GDAL's own ``AWS_*`` variables
-    give endpoint and credentials) and ``zip[+scheme]://archive!/member`` are understood, and names
-    that start with /vsizip/, /vsicurl/ or /vsis3/ pass.
+    Local paths, ``file://``, ``http(s)://``, ``s3://bucket/key`` and
+    ``zip[+scheme]://archive!/member`` are understood.
 
     Raises:
         CbmError: ``href_unsupported``, ``href_invalid``.
@@ -106,12 +88,10 @@ def gdal_name(href: str) -> str:
     path = local_path(href)
     if path is not None:
         return str(path.absolute())
-    if href.startswith(("http://", "https://")):
-        return f"/vsicurl/{href}"
-    if href.startswith("s3://"):
-        return f"/vsis3/{href.removeprefix('s3://')}"
-    if href.startswith(_VSI_ALLOWED):
-        return href
+    address = remote_address(href)
+    if address is not None:
+        # A name that only :class:`RemoteFolder` knows, without the address's query.
+        return f"/remote/{shown(address).rpartition('/')[2]}"
     raise CbmError(
         "href_unsupported",
         f"{href} is no address that rasters are read from.",
@@ -124,7 +104,7 @@ def remote_address(href: str) -> str | None:
     if href.startswith("/vsis3/"):
         return f"s3://{href.removeprefix('/vsis3/')}"
     address = href.removeprefix("/vsicurl/")
-    return address if address.startswith(("http://", "https://", "s3://")) else None
+    return address if address.startswith(_SCHEMES) else None
 
 
 @contextmanager
@@ -136,10 +116,15 @@ def open_raster(href: str) -> Iterator[DatasetReader]:
     Raises:
         CbmError: ``raster_missing``, ``raster_forbidden`` (credentials), ``raster_unreachable``
             (network), ``raster_changed``, ``not_a_raster`` (also for formats that are not
-            allowed), ``raster_damaged``.
+            allowed), ``raster_damaged``, ``archive_without_copy``.
 
     """
     name = gdal_name(href)
+    archive = remote_address(archive_of(href) or "")
+    if archive is not None:
+        with _unpacked(href, archive) as near, open_raster(near) as dataset:
+            yield dataset
+        return
     path = local_path(href)
     if path is not None and not path.is_file():
         raise missing(href)
@@ -148,8 +133,6 @@ def open_raster(href: str) -> Iterator[DatasetReader]:
     if address is not None:
         from cbm_extract.read.remote import Pieces, RemoteFolder, RemoteObject
 
-        # A name of its own for GDAL, without the address's query.
-        name = f"/remote/{shown(address).rpartition('/')[2]}"
         folder = RemoteFolder(name, Pieces(RemoteObject(address)))
     with rasterio.Env(**_OPTIONS), _open(href, name, folder) as dataset:
         if folder is None:
@@ -160,6 +143,23 @@ def open_raster(href: str) -> Iterator[DatasetReader]:
             yield dataset
         finally:
             del _PIECES[dataset.name]
+
+
+@contextmanager
+def _unpacked(href: str, archive: str) -> Iterator[str]:
+    """Copy a remote archive, and give the href of the same member in the copy."""
+    from cbm_extract.read.remote import RemoteObject
+    from cbm_extract.read.staging import copy_of
+
+    with copy_of(RemoteObject(archive)) as copy:
+        path = copy.path() if copy else None
+        if path is None:
+            raise CbmError(
+                "archive_without_copy",
+                f"{shown(archive)} is an archive on the network, and there is no room for a copy.",
+                "Raise staging_limit_mb in [storage], or unpack the archive.",
+            )
+        yield f"zip://{path}!{href.partition('!')[2]}"
 
 
 # Of the remote files that are open, by the name GDAL has for them.
@@ -211,13 +211,6 @@ def _open(href: str, name: str, folder: RemoteFolder | None) -> DatasetReader:
 
 def _opening_error(href: str, error: RasterioError) -> CbmError:
     text = reason(error)
-    if local_path(href) is None:
-        if is_refusal(text):
-            return forbidden(href, text)
-        if any(part in text for part in ("404", "NoSuchKey")):
-            return missing(href)
-        if is_network(text):
-            return unreachable(href, text)
     if any(part in text for part in ("No such file", "does not exist")):
         return missing(href)
     return CbmError(
@@ -258,16 +251,6 @@ def forbidden(href: str, text: str) -> CbmError:
 def shown(href: str) -> str:
     """Return an href without its query, which may be somebody's signature."""
     return href.partition("?")[0] if remote_address(href) else href
-
-
-def is_refusal(text: str) -> bool:
-    """Tell whether GDAL's message blames the credentials."""
-    return any(part in text for part in (*_REFUSAL_WORDS, *_REFUSAL_TEXTS))
-
-
-def is_network(text: str) -> bool:
-    """Tell whether GDAL's message blames the network rather than the file."""
-    return any(part in text for part in _NETWORK_WORDS)
 
 
 def reason(error: BaseException) -> str:

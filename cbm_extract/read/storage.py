@@ -1,7 +1,7 @@
 """Which object storage ``s3://`` addresses mean, for everything in this process that asks it.
 
-The environment is where GDAL and boto3 both look (``AWS_*``); settings are written there once, and
-without settings what stands there serves. Secrets stay in the credentials file.
+Settings are written into the environment (``AWS_*``, as GDAL and boto3 name them); without settings
+what stands there serves. Secrets stay in the credentials file.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def configure(storage: StorageSettings) -> None:
 
 
 def environment(storage: StorageSettings) -> dict[str, str]:
-    """Return the variables that say the same to GDAL, boto3 and requests."""
+    """Return the variables that say the same to boto3, requests and :func:`client`."""
     wanted: dict[str, str] = {}
     if storage.endpoint:
         scheme, _, host = storage.endpoint.rstrip("/").partition("://")
@@ -59,17 +59,13 @@ def environment(storage: StorageSettings) -> dict[str, str]:
     if storage.credentials_file:
         wanted |= {
             "AWS_SHARED_CREDENTIALS_FILE": storage.credentials_file,
-            "CPL_AWS_CREDENTIALS_FILE": storage.credentials_file,
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_PROFILE": storage.profile,
-            "AWS_DEFAULT_PROFILE": storage.profile,
         }
     if wanted:
-        wanted |= {"AWS_REGION": storage.region, "AWS_DEFAULT_REGION": storage.region}
+        wanted["AWS_REGION"] = storage.region
     if storage.ca_file:
-        wanted |= dict.fromkeys(
-            ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"), storage.ca_file
-        )
+        wanted["REQUESTS_CA_BUNDLE"] = storage.ca_file
     return wanted
 
 

@@ -65,9 +65,6 @@ class WindowReader:
         except RasterioError as error:
             self._check()
             text = gdal.reason(error)
-            if gdal.is_network(text):
-                where = f"rows {start}-{stop - 1} of {self.shape[0]}"
-                raise gdal.unreachable(self._href, f"{where}: {text}") from error
             raise damaged(self._href, start, stop, self.shape[0], text) from error
 
     def _check(self) -> None:

@@ -95,9 +95,11 @@ def test_archive_without_member():
 
 
 def test_names_for_gdal():
-    assert gdal_name("s3://eodata/a/b.jp2") == "/vsis3/eodata/a/b.jp2"
-    assert gdal_name("https://h/a.tif?x=1") == "/vsicurl/https://h/a.tif?x=1"
-    assert gdal_name("zip+https://h/a.zip!/b.tif") == "/vsizip/{/vsicurl/https://h/a.zip}/b.tif"
+    assert gdal_name("/data/a.tif") == gdal_name("file:///data/a.tif") == "/data/a.tif"
+    assert gdal_name("zip:///data/a.zip!/in/b.tif") == "/vsizip/{/data/a.zip}/in/b.tif"
+    # GDAL never sees a remote address, nor the signature that may be in it.
+    assert gdal_name("s3://eodata/a/b.jp2") == "/remote/b.jp2"
+    assert gdal_name("https://h/a.tif?token=secret") == "/remote/a.tif"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -244,6 +245,19 @@ def test_envi_is_two_files(tmp_path, staged_reading):
         np.testing.assert_array_equal(read(f"{site.url}/e.img")[0], values)
         # Workers of a cluster open files in threads of their own.
         np.testing.assert_array_equal(pool.submit(read, f"{site.url}/e.img").result()[0], values)
+
+
+def test_an_archive_on_the_network_is_copied(tmp_path, staged_reading):
+    values = texture(300, 200)
+    inner = write(tmp_path / "a.tif", values)
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(inner, "deep/a.tif")
+    with serve({"/all.zip": (tmp_path / "all.zip").read_bytes()}) as site:
+        href = f"zip+{site.url}/all.zip!/deep/a.tif"
+        np.testing.assert_array_equal(read(href)[0], values)
+        assert files(staged_reading) == []
+        staging.prepare(StorageSettings(staging_limit_mb=0))
+        assert code(read, href) == "archive_without_copy"
 
 
 def test_a_damaged_remote_file_is_named_by_its_address(tmp_path, staged_reading):
