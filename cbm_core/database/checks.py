@@ -131,7 +131,10 @@ _CHECKS = (
         """SELECT format('table %s', c.relname) FROM pg_class c
            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'dataset_id'
            WHERE c.relnamespace = 'cbm'::regnamespace AND c.relkind IN ('r', 'p')
-             AND NOT c.relispartition AND NOT c.relrowsecurity ORDER BY 1""",
+             AND NOT c.relispartition AND NOT c.relrowsecurity
+             AND (has_table_privilege('cbm_read', c.oid, 'SELECT')
+                  OR has_table_privilege('cbm_api', c.oid, 'SELECT'))
+           ORDER BY 1""",
         "open to every reader: row-level security is off",
         "ALTER TABLE ... ENABLE ROW LEVEL SECURITY as cbm_owner.",
     ),

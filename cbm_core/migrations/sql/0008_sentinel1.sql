@@ -25,7 +25,8 @@ $$;
 COMMENT ON FUNCTION legacy_band IS 'VV of card bs is VVb, of coherence VVc; VH likewise; all others keep their name.';
 
 -- Of one pass of a platform over a parcel one row is preferred. Sentinel-1 cuts a pass into slices,
--- each with a start of its own, so that the orbit tells the pass there.
+-- each with a start of its own, so that the orbit tells the pass there. A better row is asked for by a
+-- sub-select rather than NOT EXISTS: it is then asked once per stored row, not once per band.
 CREATE OR REPLACE VIEW signature_long WITH (security_invoker = true) AS
 SELECT a.*
 FROM cbm.signature_all a
@@ -33,8 +34,8 @@ JOIN cbm.scene sc ON sc.id = a.scene_id
 WHERE sc.state = 'active'
   AND a.obstime >= a.valid_from::timestamp AT TIME ZONE 'UTC'
   AND a.obstime < a.valid_to::timestamp AT TIME ZONE 'UTC'
-  AND NOT EXISTS (
-    SELECT FROM cbm.signature o
+  AND (
+    SELECT true FROM cbm.signature o
     JOIN cbm.scene os ON os.id = o.scene_id
     WHERE o.dataset_id = a.dataset_id AND o.geometry_id = a.geometry_id AND o.product_id = a.product_id
       AND o.scene_id <> a.scene_id
@@ -43,4 +44,5 @@ WHERE sc.state = 'active'
       AND (os.datatake_start = sc.datatake_start
            OR coalesce(os.absolute_orbit = sc.absolute_orbit, os.relative_orbit = sc.relative_orbit))
       AND (o.tile_rank, os.tile, -o.px_imaged, o.scene_id) < (a.tile_rank, sc.tile, -a.px_imaged, a.scene_id)
-  );
+    LIMIT 1
+  ) IS NULL;
