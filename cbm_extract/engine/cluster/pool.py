@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent import futures
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
 from distributed import Client, Future
+from distributed.client import ClosedClientError
 
 from cbm_core.errors import CbmError
 from cbm_core.progress import note
@@ -23,7 +25,7 @@ _REPORT_SECONDS = 5.0
 _RECONNECT_SECONDS = 3.0
 
 # What a broken or silent connection raises.
-_LOST = (OSError, TimeoutError, asyncio.CancelledError)
+_LOST = (OSError, TimeoutError, futures.CancelledError, asyncio.CancelledError, ClosedClientError)
 
 
 @dataclass(frozen=True)
@@ -93,15 +95,13 @@ class Pool:
         return Slots(sum(one["nthreads"] for one in running), len(running))
 
     def submit(self, scope: Scope, lease_seconds: float) -> None:
-        """Send one task to the workers."""
-        if self._client is None:
+        """Send one task to the workers; not while the scheduler is away, as the next look finds."""
+        if self._client is None or self._client.status != "running":
             return
-        try:
+        with suppress(*_LOST):
             future = self._client.submit(do_scenes, scope, lease_seconds, pure=False, retries=0)
             future.add_done_callback(lambda _: self._wake.set())
-        except _LOST:
-            return  # the next look finds it out
-        self._in_flight.append(future)
+            self._in_flight.append(future)
 
     def reports(self) -> list[Report | None]:
         """Take what has come back; None stands for a task that was lost or could not be run."""
