@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,24 +100,27 @@ class Areas:
     def _make(self, area: Area, placement: Placement) -> Runs:
         rows = (placement.row0, placement.row0 + placement.height)
         cols = (placement.col0, placement.col0 + placement.width)
-        chunks = []
+        used_plans = []
         left_out = [self._served_elsewhere(area.dataset_id) if area.home else NONE]
         for one in self._parcel_sets(area):
             plan = ensure(self._connection, area.dataset_id, one, placement.lattice, area.buffer_m)
             used = PlanUsed(plan.lattice, one.id, area.buffer_m, plan.content_hash.hex())
             self._used.setdefault(area, {})[used] = None
+            used_plans.append(plan.id)
             with transaction(self._connection) as cursor:
-                chunks += list(plans.chunks_in(cursor, plan.id, rows, cols))
                 left_out.append(plans.retired(cursor, one.id))
         stored = self.stored(area)
         without = np.concatenate([*left_out, *([] if area.again else [stored])])
         if area.again:
             without = np.setdiff1d(without, stored)
-        only = None
-        if len(without):
-            ids = [chunk.geometry_ids for chunk in chunks]
-            only = np.setdiff1d(np.concatenate([NONE, *ids]), without)
-        return clip(chunks, placement, only)
+        with transaction(self._connection) as cursor:
+            each = (plans.chunks_in(cursor, number, rows, cols) for number in used_plans)
+            chunks = chain.from_iterable(each)
+            if not len(without):
+                return clip(chunks, placement)  # one chunk is held at a time
+            held = list(chunks)
+        ids = [chunk.geometry_ids for chunk in held]
+        return clip(held, placement, np.setdiff1d(np.concatenate([NONE, *ids]), without))
 
     def stored(self, area: Area) -> Ids:
         """Return the geometries with a row of the scene and the area's ``stored_of``, rising."""
