@@ -18,6 +18,7 @@ from cbm_core.errors import CbmError
 from cbm_core.verbs import Context
 from cbm_extract.archive import export, parquet
 from cbm_extract.archive.verbs import EXPORT, RESTORE
+from cbm_extract.store import signatures
 from tests import postgis
 from tests.extraction import LEFT, TOP, World, texture
 from tests.factories import add_parcels, sql, square
@@ -313,3 +314,24 @@ def test_one_moment_is_exported(world, tmp_path):
         done = export.run(connection, plan, tmp_path / "archive")
     assert done.rows == 2 * 3 * 7
     assert pq.read_table(tmp_path / "archive/tables/parcel.parquet").num_rows == 7
+
+
+def test_an_interrupted_restoration_goes_on(world, archive, other, monkeypatch):
+    calls = []
+    whole = signatures.insert
+
+    def interrupted(cursor, leaf, rows):
+        calls.append(rows)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(cursor, leaf, rows)
+
+    monkeypatch.setattr(signatures, "insert", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(RESTORE, other, folder=archive)
+    monkeypatch.undo()
+    # Months are whole, and nothing counts as done before all of it is.
+    assert contents(other)["work_item"] == []
+    assert len(contents(other)["signature"]) == 7
+    run(RESTORE, other, folder=archive)
+    assert contents(other) == contents(world.settings)
