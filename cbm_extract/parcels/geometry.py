@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -76,7 +75,8 @@ def clean(
     left_out[wkb == None] = _NULL  # noqa: E711
     left_out[shapely.is_empty(geometries)] = _EMPTY
     flattened = (shapely.has_z(geometries) | shapely.has_m(geometries)) & (left_out == _OK)
-    geometries = shapely.force_2d(geometries)
+    if flattened.any():
+        geometries = shapely.force_2d(geometries)
     left_out[_not_finite(geometries)] = _NOT_FINITE
     kinds = shapely.get_type_id(geometries)
     collection = (kinds == _COLLECTION) & (left_out == _OK)
@@ -100,12 +100,13 @@ def clean(
 
 def wkb_types(wkb: Objects) -> Ints:
     """Return the type of each WKB (1 point ... 17 triangle) without its dimensions, -1 for none."""
-    found = np.full(len(wkb), -1, dtype=np.int64)
-    for row, data in enumerate(wkb):
-        if data is not None and len(data) >= _WKB_HEAD:
-            order = "<" if data[0] == 1 else ">"
-            found[row] = struct.unpack_from(f"{order}I", data, 1)[0]
-    return np.where(found < 0, -1, (found & _DIMENSION_FLAGS) % 1000)
+    none = bytes(_WKB_HEAD)
+    heads = b"".join(
+        [none if w is None or len(w) < _WKB_HEAD else w[:_WKB_HEAD] for w in wkb.tolist()]
+    )
+    head = np.frombuffer(heads, dtype=[("order", "u1"), ("kind", "<u4")])
+    kinds = np.where(head["order"] == 1, head["kind"], head["kind"].byteswap()).astype(np.int64)
+    return np.where(kinds == 0, -1, (kinds & _DIMENSION_FLAGS) % 1000)
 
 
 def polygonal(geometries: Objects) -> Objects:

@@ -7,7 +7,7 @@ attributes lie in two files of a temporary folder.
 from __future__ import annotations
 
 import hashlib
-import os
+import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +45,9 @@ class SpoolWriter:
         """Append parcels; ``polygons`` are normalised MultiPolygons, none missing."""
         wkb = shapely.to_wkb(polygons, byte_order=1, output_dimension=2, flavor="iso")
         self._geometries.write(b"".join(wkb))
-        self._sizes.append(np.fromiter((len(w) for w in wkb), np.int64, len(wkb)))
+        self._sizes.append(np.array([len(w) for w in wkb], np.int64))
         self._bounds.append(shapely.bounds(polygons))
-        digests = b"".join(hashlib.sha256(self._srid + w).digest()[:HASH_BYTES] for w in wkb)
+        digests = b"".join([hashlib.sha256(self._srid + w).digest()[:HASH_BYTES] for w in wkb])
         self._hashes.append(np.frombuffer(digests, dtype=f"V{HASH_BYTES}"))
         columns = [mapped.pid, mapped.crop_code, mapped.crop_name, mapped.attributes]
         self._table.write_batch(pa.record_batch(columns, schema=_SCHEMA))
@@ -87,14 +87,13 @@ class Spool:
     def wkb(self, rows: NDArray[np.int64]) -> list[bytes]:
         """Return the WKB of rows: little-endian, 2D, MultiPolygon."""
         starts, ends = self.offsets[rows].tolist(), self.offsets[rows + 1].tolist()
-        descriptor = os.open(self.geometry_path, os.O_RDONLY)
-        try:
-            return [
-                os.pread(descriptor, end - start, start)
-                for start, end in zip(starts, ends, strict=True)
-            ]
-        finally:
-            os.close(descriptor)
+        if not starts:
+            return []
+        with (
+            self.geometry_path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            return [data[start:end] for start, end in zip(starts, ends, strict=True)]
 
     def geometries(self, rows: NDArray[np.int64]) -> Objects:
         """Return the MultiPolygons of rows: object [len(rows)]."""

@@ -271,9 +271,26 @@ def test_an_import_does_not_undo_what_is_known_of_a_later_date(put, dataset):
     put(files.frame(1, crop=[2]), valid_from=JUNE)
     before = everything(dataset)
     with pytest.raises(CbmError, match="2024-06-01") as caught:
-        put(files.frame(1, crop=[1]))
+        put(files.frame(1, crop=[3]))
     assert caught.value.code == "valid_from_too_early"
     assert everything(dataset) == before
+
+
+def test_files_of_several_dates_can_be_listed_again(put, dataset):
+    """What stands in a playbook is imported from top to bottom each time it runs."""
+    listed = [(0, {}), (1, {"valid_from": JUNE})]
+    put(files.frame(2, crop=[1, 1]))
+    put(files.frame(2, crop=[1, 2]), valid_from=JUNE)
+    before = everything(dataset)
+    for check in (True, False):
+        for number, arguments in listed:
+            answer = put(number, check=check, **arguments)
+            assert (answer.changed, answer.plan) == (False, [])
+            assert answer.result["parcel_set"] == number + 1
+    assert everything(dataset) == before
+    with pytest.raises(CbmError) as caught:
+        put(0, crop_name="crop")
+    assert caught.value.code == "valid_from_too_early", "read in another way it is another source"
 
 
 def test_parcels_without_a_history_can_begin_earlier(put, dataset):
@@ -312,7 +329,6 @@ def test_geometry_ids_follow_a_hilbert_curve(put, dataset):
 
 def test_more_than_one_batch(put, dataset, monkeypatch):
     monkeypatch.setattr(apply, "_BATCH", 7)
-    monkeypatch.setattr("cbm_extract.parcels.load.copy._ROWS", 3)
     monkeypatch.setattr("cbm_extract.parcels.tables.ROWS_PER_BATCH", 5)
     put(files.frame(50))
     rows = query(

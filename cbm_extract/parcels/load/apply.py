@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,6 @@ from cbm_extract.parcels.scan import Scan
 # With the dataset's id, the key of the lock that imports of one dataset take turns by.
 LOCK_CLASS = 0x63626D03
 _BATCH = 4096
-_EWKB_SRID = 0x20000000
-_MULTIPOLYGON = 6
 _WGS84 = 4326
 
 
@@ -131,40 +130,33 @@ def _copy_geometries(cursor: Cursor, dataset: Dataset, scan: Scan, set_id: int) 
     projector = Projector(scan.pipeline)
     values = {"dataset": dataset.id, "set": set_id}
     cursor.execute(_GEOMETRY_BATCH)
-    with step("geometries written", len(rows), "geometries") as progress:
-        for start in range(0, len(rows), _BATCH):
-            fields = _geometry_fields(scan, projector, rows[start : start + _BATCH])
-            copy.copy_rows(
-                cursor,
-                sql.Identifier("pg_temp", "geometry_batch"),
-                ("position", "hash", "geom_src", "geom", "area_m2"),
-                fields,
-                progress.advance,
-            )
+    batches = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+    with (
+        step("geometries written", len(rows), "geometries") as progress,
+        ThreadPoolExecutor(1) as ahead,
+    ):
+        # The next batch is made while the server takes this one.
+        made = ahead.submit(_geometry_columns, scan, projector, batches[0])
+        for batch, following in zip_longest(batches, batches[1:]):
+            columns = made.result()
+            if following is not None:
+                made = ahead.submit(_geometry_columns, scan, projector, following)
+            copy.copy_columns(cursor, sql.Identifier("pg_temp", "geometry_batch"), columns)
             cursor.execute(_INSERT_GEOMETRIES, values)
+            progress.advance(len(batch))
 
 
-def _geometry_fields(
-    scan: Scan, projector: Projector, rows: np.ndarray
-) -> Iterator[tuple[bytes, ...]]:
+def _geometry_columns(scan: Scan, projector: Projector, rows: np.ndarray) -> dict[str, copy.Pieces]:
     source = scan.spool.wkb(rows)
     moved, areas = projector.project(shapely.from_wkb(source))
     on_globe = shapely.to_wkb(moved, byte_order=1, output_dimension=2, flavor="iso")
-    hashes = scan.spool.hashes[rows]
-    for position in range(len(rows)):
-        yield (
-            copy.int4(position),
-            copy.raw(hashes[position].tobytes()),
-            copy.raw(_with_srid(source[position], scan.crs.srid)),
-            copy.raw(_with_srid(on_globe[position], _WGS84)),
-            copy.float8(float(areas[position])),
-        )
-
-
-def _with_srid(wkb: bytes, srid: int) -> bytes:
-    """Return a little-endian 2D MultiPolygon's WKB as PostGIS's extended WKB."""
-    kind = (_MULTIPOLYGON | _EWKB_SRID).to_bytes(4, "little")
-    return wkb[:1] + kind + srid.to_bytes(4, "little") + wkb[5:]
+    return {
+        "position": copy.int4(np.arange(len(rows))),
+        "hash": copy.raw(scan.spool.hashes[rows]),
+        "geom_src": copy.multipolygons(source, scan.crs.srid),
+        "geom": copy.multipolygons(on_globe, _WGS84),
+        "area_m2": copy.float8(areas),
+    }
 
 
 _GEOMETRY_BATCH = """

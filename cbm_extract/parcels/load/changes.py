@@ -16,18 +16,21 @@ removed     an id that the source does not have any more
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from psycopg2 import sql
+from psycopg2.extras import Json
 
 from cbm_core.datasets.store import Dataset
 from cbm_core.db import Cursor, one_row
 from cbm_core.errors import CbmError
 from cbm_core.progress import step
 from cbm_extract.parcels.load import copy
+from cbm_extract.parcels.load.copy import Pieces
 from cbm_extract.parcels.scan import Scan
 
 
@@ -55,7 +58,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class LatestSet:
-    """The latest import of a layer."""
+    """An import of a layer."""
 
     id: int
     checksum: bytes
@@ -73,8 +76,33 @@ def latest_set(cursor: Cursor, dataset: Dataset, layer: str) -> LatestSet | None
         (dataset.id, layer),
     )
     row = cursor.fetchone()
-    if row is None:
-        return None
+    return _set(row) if row else None
+
+
+def overtaken_set(
+    cursor: Cursor, dataset: Dataset, layer: str, checksum: bytes, options: dict[str, object]
+) -> LatestSet | None:
+    """Return the import of this very source that one valid from a later day has followed.
+
+    What such a source says is known; it stands for the days before the later one. None where it
+    was never imported, or nothing later has followed.
+    """
+    cursor.execute(
+        """SELECT s.id, checksum, options, software_version, parcels, report
+           FROM cbm.parcel_set s
+           WHERE dataset_id = %(dataset)s AND layer = %(layer)s AND checksum = %(checksum)s
+             AND options = %(options)s AND EXISTS (
+               SELECT FROM cbm.parcel_set l
+               WHERE l.dataset_id = s.dataset_id AND l.layer = s.layer AND l.id > s.id
+                 AND (l.options ->> 'valid_from')::date > (s.options ->> 'valid_from')::date)
+           ORDER BY id DESC LIMIT 1""",
+        {"dataset": dataset.id, "layer": layer, "checksum": checksum, "options": Json(options)},
+    )
+    row = cursor.fetchone()
+    return _set(row) if row else None
+
+
+def _set(row: tuple[Any, ...]) -> LatestSet:
     return LatestSet(row[0], bytes(row[1]), row[2], row[3], row[4], row[5])
 
 
@@ -131,36 +159,30 @@ def _copy_incoming(cursor: Cursor, scan: Scan) -> None:
              "row" integer NOT NULL, pid text NOT NULL, crop_code text, crop_name text,
              attributes jsonb NOT NULL, hash bytea NOT NULL) ON COMMIT DROP"""
     )
+    kept = np.zeros(len(scan.spool), dtype=bool)
+    kept[scan.ids.kept] = True
     with step("parcels compared", len(scan.ids.kept), "parcels") as progress:
-        copy.copy_rows(
-            cursor,
-            sql.Identifier("pg_temp", "incoming"),
-            ("row", "pid", "crop_code", "crop_name", "attributes", "hash"),
-            _incoming_rows(scan),
-            progress.advance,
-        )
+        row = 0
+        for index in range(scan.spool.table.num_record_batches):
+            batch = scan.spool.table.get_batch(index)
+            rows = np.flatnonzero(kept[row : row + batch.num_rows]) + row
+            columns = _incoming_columns(scan, batch.take(pa.array(rows - row)), rows)
+            copy.copy_columns(cursor, sql.Identifier("pg_temp", "incoming"), columns)
+            row += batch.num_rows
+            progress.advance(len(rows))
     cursor.execute("ANALYZE pg_temp.incoming")
 
 
-def _incoming_rows(scan: Scan) -> Iterator[tuple[bytes, ...]]:
-    kept = np.zeros(len(scan.spool), dtype=bool)
-    kept[scan.ids.kept] = True
-    row = 0
-    for index in range(scan.spool.table.num_record_batches):
-        batch = scan.spool.table.get_batch(index)
-        pids = scan.ids.pids.slice(row, batch.num_rows).to_pylist()
-        columns = (batch.column(n).to_pylist() for n in ("crop_code", "crop_name", "attributes"))
-        for pid, code, name, attributes in zip(pids, *columns, strict=True):
-            if kept[row]:
-                yield (
-                    copy.int4(row),
-                    copy.text(pid),
-                    copy.text(code),
-                    copy.text(name),
-                    copy.jsonb(attributes),
-                    copy.raw(scan.spool.hashes[row].tobytes()),
-                )
-            row += 1
+def _incoming_columns(scan: Scan, batch: pa.RecordBatch, rows: np.ndarray) -> dict[str, Pieces]:
+    """Encode a part of the source: ``rows`` of it, whose attributes ``batch`` holds."""
+    return {
+        "row": copy.int4(rows),
+        "pid": copy.text(scan.ids.pids.take(pa.array(rows))),
+        "crop_code": copy.text(batch.column("crop_code")),
+        "crop_name": copy.text(batch.column("crop_name")),
+        "attributes": copy.jsonb(batch.column("attributes")),
+        "hash": copy.raw(scan.spool.hashes[rows]),
+    }
 
 
 _CHANGE = """

@@ -76,13 +76,19 @@ def import_source(
         source: The file, archive or FileGDB.
         check: Change nothing.
 
-    A source, options and software as in the layer's latest import are not read again.
+    A source, options and software as in the layer's latest import are not read again, nor is a
+    source that an import valid from a later day has followed: what it says is known.
 
     """
     given = identify(source)
     with db.transaction(connection) as cursor:
         dataset = require(cursor)
         wanted, options = record(dataset, given)
+        known = changes.overtaken_set(
+            cursor, dataset, wanted.layer, wanted.checksum, wanted.options
+        )
+        if known:
+            return _nothing_to_do(dataset, wanted, known)
         changes.require_valid_from(cursor, dataset, wanted.layer, wanted.valid_from)
         latest = changes.latest_set(cursor, dataset, wanted.layer)
     if latest and _is_same(latest, wanted):
