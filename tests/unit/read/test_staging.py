@@ -6,12 +6,14 @@ import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
 from cbm_core.errors import CbmError
 from cbm_core.settings import StorageSettings
+from cbm_extract.engine.pouring import pour
 from cbm_extract.read import staging
 from cbm_extract.read.ahead import Decoder
 from cbm_extract.read.remote import Patience, RemoteObject
@@ -278,3 +280,30 @@ def test_a_header_that_is_cut_is_no_statement_about_the_file(tmp_path, link, sit
     site.files["/t.tif"] = body
     link.cut(after=after, times=None)
     assert code(read, f"{link.url}/t.tif") == "raster_unreachable"
+
+
+def test_the_next_group_is_fetched_while_one_is_read(tmp_path, staged_reading):
+    names = ["a", "b", "c"]
+    bodies = {
+        f"/{name}.tif": write(tmp_path / f"{name}.tif", texture(300, 200), **TILED).read_bytes()
+        for name in names
+    }
+    begun = {}
+
+    class Everything:
+        def wanted_runs(self, _band):
+            return None
+
+        def feed(self, band, _row0, _strip):
+            begun.setdefault(band, [n for n in names if bands[n].reader._copy._future])
+
+    with serve(bodies) as site, ExitStack() as stack:
+        bands = {
+            name: stack.enter_context(open_band(BandAsset(f"{site.url}/{name}.tif")))
+            for name in names
+        }
+        groups = [{name: bands[name]} for name in names]
+        # One thread decodes nothing ahead, so that what is begun is what was asked for.
+        with Decoder(1) as decoder:
+            pour(groups, Everything(), decoder, lambda *_: None)
+    assert begun == {"a": ["a", "b"], "b": ["a", "b", "c"], "c": ["a", "b", "c"]}
