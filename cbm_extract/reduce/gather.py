@@ -224,7 +224,7 @@ class Gather:
 
     def _hold(self, source: _Source, opened: NDArray[np.int32], ready: int) -> None:
         candidates = np.concatenate([self._open, opened])
-        still, cursor, begin = _still_open(self._pixels, candidates, self._held, ready)
+        still, cursor, begin = _still_open(self._pixels, candidates, *self._held[:3], ready)
         values = np.empty(begin[-1], dtype=self._buffer.dtype)
         _write(source, self._pixels, still, cursor, begin, self._held, values)
         slot = self._held.slot
@@ -256,7 +256,7 @@ def _write(source, pixels, geometries, stops, begin, held, out):
 
 
 @kernel
-def _still_open(pixels, candidates, held, ready):
+def _still_open(pixels, candidates, slots, cursor, begin, ready):
     """Find those with runs at or below row ``ready``, their next run, and room for their values."""
     kept = np.empty(len(candidates), np.int32)
     following = np.empty(len(candidates), np.int64)
@@ -266,9 +266,9 @@ def _still_open(pixels, candidates, held, ready):
         if pixels.row[pixels.indptr[g + 1] - 1] < ready:
             continue
         j, size = pixels.indptr[g], np.int64(0)
-        slot = held.slot[g]
+        slot = slots[g]
         if slot >= 0:
-            j, size = held.cursor[slot], held.begin[slot + 1] - held.begin[slot]
+            j, size = cursor[slot], begin[slot + 1] - begin[slot]
         while pixels.row[j] < ready:
             size += np.int64(pixels.length[j])
             j += 1

@@ -47,8 +47,8 @@ class Statistics:
         dtype, size = batch.values.dtype, len(batch.values)
         if self._invalid is None:
             self._invalid = invalid_values(self._nodata, dtype)
-        if self._work is None or len(self._work.valid) < size:
-            self._work = Work.of(dtype, size)
+        if self._work is None or len(self._work.floats) < size:
+            self._work = Work.of(size)
         reduce = reduce_integers if dtype.kind in "iu" else reduce_floats
         reduce(
             batch.values,

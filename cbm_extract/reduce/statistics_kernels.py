@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ FLOAT_BINS = 512
 
 
 class Work(NamedTuple):
-    """Memory that the kernels use over and over."""
+    """Memory that the kernels use over and over; the same for all types of values."""
 
     bins: NDArray[np.uint32]
     narrow: NDArray[np.uint16]
@@ -40,11 +40,10 @@ class Work(NamedTuple):
     place: NDArray[np.int64]
     floats: NDArray[np.float64]
     picked: NDArray[np.float64]
-    valid: NDArray[Any]
 
     @classmethod
-    def of(cls, dtype: np.dtype[Any], size: int) -> Work:
-        """Make room for ``size`` values of a type."""
+    def of(cls, size: int) -> Work:
+        """Make room for ``size`` values."""
         bins = HISTOGRAM_RANGE + 2 * BLOCK
         return cls(
             np.zeros(bins, dtype=np.uint32),
@@ -55,7 +54,6 @@ class Work(NamedTuple):
             np.zeros(6, dtype=np.int64),  # where the six ranks will stand
             np.empty(size, dtype=np.float64),
             np.empty(size, dtype=np.float64),
-            np.empty(size, dtype=dtype),
         )
 
 
@@ -75,6 +73,7 @@ def count_valid(values, before, order, invalid, counts):
 @kernel
 def reduce_integers(values, before, order, invalid, work, result):
     """Reduce integers of up to 16 bits."""
+    room = np.empty(0, values.dtype)
     for p in range(len(order)):
         mine = values[before[p] - before[0] : before[p + 1] - before[0]]
         if len(mine) == 0:
@@ -82,14 +81,16 @@ def reduce_integers(values, before, order, invalid, work, result):
         low, high, total = _span(mine)
         for bad in invalid:
             if low <= bad <= high:
-                mine = _without(mine, invalid, work.valid)
+                if len(mine) > len(room):
+                    room = np.empty(len(values), values.dtype)
+                mine = _without(mine, invalid, room)
                 if len(mine) > 0:
                     low, high, total = _span(mine)
                 break
         n = len(mine)
         if n == 0:
             continue
-        centre = np.int64(np.round(total / n))
+        centre = np.int64(np.rint(total / n))
         squares = _squares(mine, centre, high - low)
         rest = np.float64(total - n * centre)
         out = result[order[p]]
@@ -99,7 +100,8 @@ def reduce_integers(values, before, order, invalid, work, result):
         out[3] = low
         out[4] = high
         if n < SORT_BELOW or high - low > HISTOGRAM_RANGE:
-            _quartiles_of_floats(_as_floats(mine, work.floats), low, high, work, out)
+            floats = _as_floats(mine, work.floats)
+            _quartiles_of_floats(floats, np.float64(low), np.float64(high), work, out)
         elif n <= NARROW_LIMIT:
             _quartiles_by_counting(mine, low, high, work.narrow, out)
         else:
@@ -298,7 +300,7 @@ def _quartiles_of_floats(values, low, high, work, out):
     """
     n = len(values)
     count = min(max(n // 2, 32), FLOAT_BINS)
-    scale = count / (np.float64(high) - np.float64(low))
+    scale = count / (high - low)
     # A few, all equal, or of a range float64 cannot hold.
     if n < SORT_BELOW or not np.isfinite(scale) or scale == 0.0:
         _sort(values, 0, n)
