@@ -91,8 +91,8 @@ def hold(report: Report, name: str, timings: list[Timing]) -> None:
     """Hold the cases of one kind of pixels against the bars."""
     strips, whole, _, by_gdal, one, two = timings
     pairs = (
-        ("GDAL strips, reduced / GDAL strips", by_gdal, strips, 1.2),
-        ("whole band / GDAL strips", one, strips, 1.0),
+        ("reduced from GDAL strips / GDAL strips alone", by_gdal, strips, 1.2),
+        ("whole band / GDAL strips alone", one, strips, 1.0),
         ("whole band / read(1)", one, whole, 0.9),
     )
     for title, mine, theirs, threshold in pairs:
