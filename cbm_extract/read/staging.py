@@ -232,18 +232,21 @@ def prepare(settings: StorageSettings) -> None:
         CbmError: as :func:`cbm_extract.read.storage.configure`, and ``staging_unusable``.
 
     """
-    storage.configure(settings)
     folder = Path(settings.staging_folder) if settings.staging_folder else default_folder()
     limit = settings.staging_limit_mb * 1_000_000
-    if limit and _state.same(folder, limit):
-        return
-    _state.staging = Staging(folder, limit) if limit else None
-    if _state.staging and (settings.staging_folder or folder.exists()):
-        _state.staging.check()
+    with _state.lock:  # threads of a worker begin their scenes at the same time
+        storage.configure(settings)
+        if limit and _state.same(folder, limit):
+            return
+        staging = Staging(folder, limit) if limit else None
+        if staging and (settings.staging_folder or folder.exists()):
+            staging.check()
+        _state.staging = staging
 
 
 class _State:
     staging: Staging | None = None
+    lock = Lock()
 
     def same(self, folder: Path, limit: int) -> bool:
         one = self.staging
