@@ -119,7 +119,7 @@ class _SceneTask:
                     if job.area.again:
                         replaced = runs.replace_slice(cursor, leaf, rows, run, item.id)
                     else:
-                        replaced = 0
+                        replaced = None
                         runs.add_slice(cursor, leaf, rows, run)
                     claims.finish(cursor, self._claim, item, run.parcel_set_to)
         except CbmError as error:
@@ -130,7 +130,7 @@ class _SceneTask:
             self._outcome.items["done"] += 1
             if replaced:
                 self._outcome.items["replaced"] += 1
-            self._outcome.rows += len(rows)
+            self._outcome.rows += len(rows) if replaced != 0 else 0
             if len(rows):
                 month = scene.obstime.astimezone(UTC).date().replace(day=1)
                 self._outcome.partitions.add((item.dataset_id, month))

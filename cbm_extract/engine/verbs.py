@@ -266,6 +266,11 @@ def _summary(todo: ExtractPlan, tally: Tally, result: dict[str, Any]) -> list[st
         lines = ["Nothing to do: everything is extracted."]
     else:
         lines = [f"No active scene of the period shows a parcel of {todo.dataset.name}."]
+    if tally.items.get("replaced"):
+        lines.append(
+            f"{tally.items['replaced']} items came out otherwise than before; their old rows are in"
+            " cbm.signature_archived."
+        )
     if result["held"]:
         lines.append(
             f"{result['held']} items wait: their scenes are held (`cbm scenes list --state held`)."

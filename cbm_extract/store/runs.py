@@ -55,22 +55,24 @@ def add_slice(cursor: Cursor, leaf: str, rows: Slice, run: Run) -> None:
     _append(cursor, run, rows, digest, None)
 
 
-def replace_slice(cursor: Cursor, leaf: str, rows: Slice, run: Run, item_id: int) -> int:
+def replace_slice(cursor: Cursor, leaf: str, rows: Slice, run: Run, item_id: int) -> int | None:
     """Store a slice that was stored before; return how many old rows had to make way.
 
-    Where the new rows equal the old ones, the old ones stay and 0 is returned. Otherwise the old
-    ones go to ``cbm.signature_archived``, all in the caller's transaction. The work item must be
-    running in full under the run's token.
+    Where the new rows equal the old ones, the old ones stay and 0 is returned; None where there
+    were no old ones. Otherwise the old ones go to ``cbm.signature_archived``, all in the caller's
+    transaction. The work item must be running in full under the run's token.
     """
     digest = evidence.digest_of(rows)
     stored = evidence.stored_slice(cursor, run.scene_id, run.dataset_id, run.product_id)
     if digest == stored.digest:
         _append(cursor, run, rows, digest, 0)
         return 0
-    run_id = _append(cursor, run, rows, digest, stored.rows)
-    cursor.execute("SELECT cbm.archive_signature_slice(%s, %s, %s)", (item_id, run.token, run_id))
+    replaced = stored.rows or None
+    run_id = _append(cursor, run, rows, digest, replaced)
+    key = item_id, run.token, run_id
+    cursor.execute("SELECT cbm.archive_signature_slice(%s, %s, %s)", key)
     signatures.insert(cursor, leaf, rows)
-    return stored.rows
+    return replaced
 
 
 def _append(cursor: Cursor, run: Run, rows: Slice, digest: bytes, replaced: int | None) -> int:

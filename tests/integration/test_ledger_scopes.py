@@ -72,7 +72,8 @@ class TestRedo:
         assert redo(world, reason="new software").changed
         assert items(world) == [("scene", "pending", "full")]
         assert not redo(world).changed
-        assert world.extract(B04).result["done"] == 1
+        done = world.extract(B04)
+        assert (done.result["done"], done.result["rows"]) == (1, 0)
         assert sql(world.settings, where) == before
         assert runs(world) == [("full", 2, None), ("full", 2, 0)]
         assert archived(world) == []
@@ -82,7 +83,9 @@ class TestRedo:
         before = world.rows()
         world.raster("scene_B04", texture(seed=99))
         redo(world)
-        world.extract(B04)
+        done = world.extract(B04)
+        assert done.result["rows"] == 2
+        assert "1 items came out otherwise" in done.text
         pixels = texture(seed=99)[inside(FIELD, path)]
         np.testing.assert_array_equal(world.rows()[world.ids[0]].stats["B04"], statistics(pixels))
         assert runs(world) == [("full", 2, None), ("full", 2, 2)]
@@ -93,6 +96,16 @@ class TestRedo:
         with closing(database.connect(world.settings, "owner")) as owner, owner.cursor() as cursor:
             cursor.execute("SELECT action, detail->>'archived' FROM cbm.audit ORDER BY id")
             assert cursor.fetchall() == [("ledger redo", None), ("signatures replaced", "2")]
+
+    def test_where_nothing_was_seen_before_nothing_is_archived(self, world):
+        world.parcels([FIELD])
+        world.scene({"B04": world.raster("scene_B04", 0 * texture(), nodata=0)})
+        world.extract(B04)
+        world.raster("scene_B04", texture())
+        redo(world)
+        assert world.extract(B04).result["rows"] == 1
+        assert runs(world) == [("full", 0, None), ("full", 1, None)]
+        assert archived(world) == []
 
     def test_rows_of_retired_parcels_are_kept_up(self, world, path):
         """A redo replaces every row there is: nothing vanishes, nothing stays behind."""
@@ -254,3 +267,36 @@ class TestFill:
         world.extract(B04)
         assert set(world.rows(scene=world.east)) == set(world.ids[1:])
         assert runs(world)[3:] == [("full", 2, 0)]
+
+
+class TestRevisions:
+    LATEST = "SELECT product, revision, reference FROM cbm.signature_latest ORDER BY 1, 3"
+
+    def test_the_newest_is_shown_for_the_whole_dataset_at_once(self, world):
+        """Series of two definitions are never mixed, however far the newer one has got."""
+        world.parcels([FIELD])
+        bands = {"B04": world.raster("b04", texture()), "B08": world.raster("b08", texture(seed=2))}
+        world.scene(bands, reference="a")
+        world.scene(bands, reference="b", obstime=datetime(2024, 5, 2, tzinfo=UTC))
+        world.extract(B04, {**B04, "name": "q"})
+        newer = {**B04, "bands": ["B08"]}
+        world.extract(newer, start="2024-05-02", end="2024-05-02")
+        assert sql(world.settings, self.LATEST) == [("p", 2, "b"), ("q", 1, "a"), ("q", 1, "b")]
+        world.extract(newer)
+        assert sql(world.settings, self.LATEST)[0] == ("p", 2, "a")
+        count = "SELECT count(*) FROM cbm.signature_long WHERE product = 'p'"
+        assert sql(world.settings, count) == [(4,)]
+
+    def test_another_dataset_stays_with_its_own(self, world):
+        from tests.factories import add_dataset, add_parcels
+
+        world.parcels([FIELD])
+        other = add_dataset(world.settings, "uu")
+        add_parcels(world.settings, other, [FIELD])
+        path = world.raster("b04", texture())
+        world.scene({"B04": path, "B08": path})
+        world.extract(B04)
+        world.extract(B04, dataset="uu:2024")
+        world.extract({**B04, "bands": ["B08"]}, dataset="uu:2024")
+        found = "SELECT aoi, revision FROM cbm.signature_latest ORDER BY 1"
+        assert sql(world.settings, found) == [("tt", 1), ("uu", 2)]
