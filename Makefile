@@ -9,7 +9,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 CONSTRAINTS := constraints/python.txt
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 PYTEST := .venv/bin/python -m pytest
-BENCHMARKS := reduce plan jp2 date store import_parcels s3 memory
+BENCHMARKS := reduce plan jp2 date store import_parcels s3
 # make demo DATA=<folder> takes your own parcels and scenes, described by <folder>/demo.yml.
 DATA ?=
 
@@ -56,6 +56,13 @@ bench: .venv/bench-done packages ## Measure against peers and the bars; results 
 	@status=0; for one in $(BENCHMARKS); do \
 	  .venv/bin/python -m benchmarks.$$one --json bench-results/$$one.json | tee bench-results/$$one.md || status=1; \
 	done; exit $$status
+
+.PHONY: soak
+soak: .venv/bench-done packages ## The full counts: chaos over 20 seeds, 500 scenes in one worker, a million parcels (about 90 minutes)
+	mkdir -p bench-results
+	CBM_CHAOS_SEEDS=20 $(PYTEST) -q tests/chaos
+	.venv/bin/python -m benchmarks.soak | tee bench-results/soak.md
+	.venv/bin/python -m benchmarks.million --json bench-results/million.json | tee bench-results/million.md
 
 .PHONY: wheel
 wheel: .venv-controller/done ## Build the distribution into dist/
