@@ -215,6 +215,49 @@ class TestClaim:
             assert claim(settings) is None
         assert states(settings) == {"done": 1}
 
+    @pytest.mark.parametrize("analyzed", [False, True])
+    def test_a_claim_looks_at_a_few_items_whatever_the_backlog(self, world, analyzed):
+        settings, dataset, product = world
+        other = add_product(settings, "clear")
+        tile(settings, 0)
+        with (
+            closing(database.connect(settings, "owner")) as connection,
+            database.transaction(connection) as cursor,
+        ):
+            cursor.execute("SET ROLE cbm_owner")
+            cursor.execute(
+                """INSERT INTO cbm.scene (reference, card, platform, obstime, datatake_start, tile,
+                     footprint, extent_crs, extent_bounds, assets, source)
+                   SELECT 's' || i, card, platform, obstime, datatake_start, tile, footprint,
+                     extent_crs, extent_bounds, assets, source
+                   FROM cbm.scene, generate_series(1, 4000) i"""
+            )
+            cursor.execute(
+                """INSERT INTO cbm.work_item (scene_id, dataset_id, product_id)
+                   SELECT id, %s, unnest(%s) FROM cbm.scene""",
+                (dataset, [product, other]),
+            )
+            if analyzed:
+                cursor.execute("ANALYZE cbm.scene, cbm.work_item")
+        for scope in (Scope(), Scope(dataset), Scope(dataset, (other,))):
+            for query in (claims._FIRST_PENDING, claims._FIRST_EXPIRED):
+                rows = do(settings, self.rows_looked_at, query, scope)
+                assert max(rows) <= 3, rows
+
+    @staticmethod
+    def rows_looked_at(cursor, query, scope):
+        cursor.execute(claims._READ_IN_ORDER)
+        values = {"tried": [], "most": MAX_ATTEMPTS, **scope.parameters()}
+        asked = cursor.mogrify(query, values).decode()
+        cursor.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {asked}")
+        todo, rows = [cursor.fetchone()[0][0]["Plan"]], []
+        while todo:
+            node = todo.pop()
+            todo += node.get("Plans", [])
+            left_out = node.get("Rows Removed by Filter", 0)
+            rows.append(node["Actual Loops"] * (node["Actual Rows"] + left_out))
+        return rows
+
 
 class TestLease:
     @pytest.fixture
