@@ -63,8 +63,10 @@ def options(parser: argparse.ArgumentParser) -> None:
 # Parcels
 
 
-def parcels(count: int, seed: int = 1) -> Polygons:
+def parcels(count: int, seed: int = 1, side: float = SIDE) -> Polygons:
     """Return ``count`` valid polygons in the tile's CRS, in the order of a Hilbert curve.
+
+    They fill a square of ``side`` metres that has its upper left corner in common with the tile.
 
     Median 1.36 ha, mean 2.14 ha (100,000 give about 21 million pixels of 10 m); 5 to 40 corners;
     2 % are slivers of a few metres' width, 2 % have a hole, and neighbours overlap here and there.
@@ -79,7 +81,7 @@ def parcels(count: int, seed: int = 1) -> Polygons:
     first = np.concatenate([[0], np.cumsum(corners + 1)])
     shells = _polygons(outlines, first)
     outlines *= np.repeat(np.sqrt(size / shapely.area(shells)), corners + 1)[:, None]
-    centres = _centres(rng, count)
+    centres = _centres(rng, count, side)
     moved = np.round(outlines + np.repeat(centres, corners + 1, axis=0), 2)
     made = _polygons(moved, first)
     holed = np.flatnonzero(rng.random(count) < 0.02)
@@ -118,14 +120,15 @@ def _polygons(xy: npt.NDArray[np.float64], first: npt.NDArray[np.int64]) -> Poly
     return np.asarray(shapely.from_ragged_array(shapely.GeometryType.POLYGON, xy, rings))
 
 
-def _centres(rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
-    """Spread over the tile a little more evenly than by chance, all well inside."""
-    side = int(np.ceil(np.sqrt(count)))
-    cells = rng.permutation(side * side)[:count]
-    grid = np.column_stack([cells % side, cells // side]) + rng.uniform(0.15, 0.85, (count, 2))
+def _centres(rng: np.random.Generator, count: int, side: float) -> npt.NDArray[np.float64]:
+    """Spread over the square a little more evenly than by chance, all well inside."""
+    places = int(np.ceil(np.sqrt(count)))
+    cells = rng.permutation(places * places)[:count]
+    grid = np.column_stack([cells % places, cells // places])
+    grid = grid + rng.uniform(0.15, 0.85, (count, 2))
     margin = 1_000.0
-    corner = np.array([WEST, NORTH - SIDE]) + margin
-    return np.asarray(corner + grid * ((SIDE - 2 * margin) / side))
+    corner = np.array([WEST, NORTH - side]) + margin
+    return np.asarray(corner + grid * ((side - 2 * margin) / places))
 
 
 def placement(rows: int = ROWS_10M) -> Placement:
