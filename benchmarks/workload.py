@@ -45,12 +45,17 @@ Polygons = npt.NDArray[np.object_]
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """Add what the scripts have in common: --folder, --count, --seed, --texture."""
+    """Add what most scripts have in common: --folder, --seed, --texture, --count."""
+    file_options(parser)
+    parser.add_argument("--count", type=int, default=100_000, help="parcels (default 100000)")
+
+
+def file_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which files are made: --folder, --seed, --texture."""
     default = Path(tempfile.gettempdir()) / "cbm-benchmarks"
     parser.add_argument(
         "--folder", type=Path, default=default, help=f"where rasters are kept (default {default})"
     )
-    parser.add_argument("--count", type=int, default=100_000, help="parcels (default 100000)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
         "--texture",
