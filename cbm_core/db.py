@@ -24,7 +24,8 @@ def connect(settings: Settings, duty: Duty = "ingest") -> Connection:
     """Open a connection whose session runs in UTC with a fixed search path.
 
     Raises:
-        CbmError: ``database_unreachable`` when no session could be had.
+        CbmError: ``database_unreachable`` when no session could be had, ``database_lost`` when it
+            broke at once.
 
     """
     parameters = settings.connection(duty)
@@ -37,7 +38,7 @@ def connect(settings: Settings, duty: Duty = "ingest") -> Connection:
             f"No connection to the database: {' '.join(str(error).split())}.",
             "Check [database] in the configuration file, and that the server runs.",
         ) from None
-    with connection, connection.cursor() as cursor:
+    with readable_errors(), connection, connection.cursor() as cursor:
         cursor.execute("SET TIME ZONE 'UTC'")
         cursor.execute("SET search_path = cbm, public")
         cursor.execute("SET extra_float_digits = 3")
@@ -97,12 +98,21 @@ def readable_errors() -> Iterator[None]:
         raise CbmError(
             "database_timeout", f"The database gave up: {_first_line(error)}."
         ) from error
-    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+    except psycopg2.Error as error:
+        if not _is_loss(error):
+            raise
         raise CbmError(
             "database_lost",
             f"The connection to the database was lost: {_first_line(error)}.",
             "Run the same command again once the server answers; it goes on where it stopped.",
         ) from error
+
+
+def _is_loss(error: psycopg2.Error) -> bool:
+    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+        return True
+    # A server that dies in the middle of a statement leaves an error of no kind, without a code.
+    return type(error) is psycopg2.DatabaseError and error.pgcode is None
 
 
 def _first_line(error: Exception) -> str:
