@@ -10,6 +10,7 @@ another database. Kill what you like by ``cluster["worker-1"].kill()`` (nanny an
 ``cluster.worker_pids("worker-1")`` (the nanny's children), or ``.signal(SIGSTOP)``.
 """
 
+import json
 import os
 import resource
 import signal
@@ -19,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -66,6 +67,23 @@ def dask_config(pki: Path) -> dict:
             },
         }
     }
+
+
+def write_config(path: Path, settings: Settings) -> None:
+    """Write a settings file, in one go: programs may be reading the one before."""
+    sections = {
+        "database": settings.database,
+        "storage": asdict(settings.storage),
+        "engine": asdict(settings.engine),
+    }
+    lines = []
+    for name, values in sections.items():
+        # Texts, numbers, true and false look the same in JSON and TOML.
+        given = [f"{key} = {json.dumps(one)}" for key, one in values.items() if one is not None]
+        lines += [f"[{name}]", *given]
+    new = path.with_suffix(".new")
+    new.write_text("\n".join(lines) + "\n")
+    new.replace(path)
 
 
 @dataclass
@@ -116,8 +134,9 @@ class Process:
 
     def kill(self) -> None:
         """Kill it with all it has started; it comes back where ``keep`` says so."""
+        popen = self._popen  # the one that comes back is another
         self.signal(signal.SIGKILL)
-        self._popen.wait()
+        popen.wait()
 
     def stop(self, patience: float = PATIENCE) -> int:
         """Tell it to end, and return its exit code."""
@@ -205,20 +224,14 @@ class Cluster:
     def use(self, settings: Settings) -> None:
         """Let all programs use another database from their next task on."""
         self.settings = settings
-        lines = ["[database]"]
-        lines += [f'{key} = "{value}"' for key, value in settings.database.items()]
-        lines += [
-            "[engine]",
-            f"threads = {self.threads}",
-            f'scheduler = "tls://127.0.0.1:{self.port}"',
-            f'tls_ca_file = "{self.pki / "ca.pem"}"',
-            f'tls_cert_file = "{self.pki / "host.pem"}"',
-            f'tls_key_file = "{self.pki / "host.key"}"',
-        ]
-        # Replaced in one go: workers may be reading it.
-        new = self.config.with_suffix(".new")
-        new.write_text("\n".join(lines) + "\n")
-        new.replace(self.config)
+        engine = EngineSettings(
+            threads=self.threads,
+            scheduler=f"tls://127.0.0.1:{self.port}",
+            tls_ca_file=str(self.pki / "ca.pem"),
+            tls_cert_file=str(self.pki / "host.pem"),
+            tls_key_file=str(self.pki / "host.key"),
+        )
+        write_config(self.config, replace(settings, engine=engine))
 
     def start(self, name: str, *words: str, keep: bool = True) -> Process:
         """Start a Python program: module and arguments."""

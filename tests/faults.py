@@ -15,8 +15,9 @@
 
 Cut and stall count what flows from the server to the client, on connections made before or after
 the fault was switched on, and meet a connection once. ``link.requests`` are the
-HTTP request lines seen, ``link.connections`` how many connections were made. Bytes pass unchanged,
-so that signatures of S3 requests, TLS and PostgreSQL's protocol work through it.
+HTTP request lines seen, ``link.connections`` how many connections were made, ``link.struck`` how
+often a fault met somebody (cut, stall, refuse, answer; throttle: blocks held back). Bytes pass
+unchanged, so that signatures of S3 requests, TLS and PostgreSQL's protocol work through it.
 
 As a program it stands between benchmarks and a server, in a process of its own:
 ``python -m tests.faults HOST:PORT --delay 0.03 --throttle 20e6`` prints its address.
@@ -27,6 +28,7 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,6 +52,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.connections = 0
         self.requests: list[str] = []
+        self.struck: Counter[str] = Counter()
         self.heal()
         self._start(self._accept)
 
@@ -79,7 +82,7 @@ class Proxy:
     def refuse(self) -> None:
         """Close new connections at once, and break those that are open."""
         self._refusing = True
-        self._break_all()
+        self.struck["refuse"] += self._break_all()
 
     def answer(self, status: int, code: str, times: int | None = 1) -> None:
         """Answer HTTP requests with an error in S3's form instead of passing them on."""
@@ -120,6 +123,7 @@ class Proxy:
                 return
             self.connections += 1
             if self._refusing:
+                self.struck["refuse"] += 1
                 _reset(client)
                 continue
             try:
@@ -158,6 +162,7 @@ class Proxy:
                     self.requests.append(data.partition(b"\r\n")[0].decode("latin-1"))
                     error = self._take(self._answers)
                     if error:
+                        self.struck["answer"] += 1
                         client.sendall(_http_error(*error, head=data.startswith(b"HEAD")))
                         break
                 server.sendall(data)
@@ -188,10 +193,12 @@ class Proxy:
             self._trigger = None
             trigger[1]()
         if self._rate:
+            self.struck["throttle"] += 1
             time.sleep(len(data) / self._rate)
         client.sendall(data)
 
     def _fail(self, kind: str, client: socket.socket) -> None:
+        self.struck[kind] += 1
         if kind == "stall":
             while not self._closed.is_set() and not _gone(client):
                 time.sleep(0.02)
@@ -206,13 +213,15 @@ class Proxy:
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
 
-    def _break_all(self) -> None:
+    def _break_all(self) -> int:
+        """Break what is open, and return how many connections that were."""
         with self._lock:
             ends, self._open = self._open, set()
         for end in ends:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             _reset(end)
+        return len(ends) // 2
 
 
 @contextmanager

@@ -40,6 +40,11 @@ class Server:
         connection.autocommit = True
         return connection
 
+    def restart(self) -> None:
+        """Restart as after a crash: sessions break, what was not committed is gone."""
+        control = [str(self.bindir / "pg_ctl"), "-D", str(self.directory / "data"), "-w"]
+        _as_postgres([*control, "-m", "immediate", "-l", str(self.directory / "log"), "restart"])
+
     def settings(self, dbname: str) -> Settings:
         """Settings as an installation has them: two logins without superuser rights."""
         return Settings(
