@@ -183,6 +183,9 @@ def _work(arguments: _Extract, context: Context, submitted: Submitted) -> Tally:
 
 def _extract(arguments: _Extract, context: Context) -> Answer:
     with db.session(context.settings) as connection:
+        if not arguments.check:
+            with db.transaction(connection) as cursor:
+                claims.await_finishing(cursor, require_dataset(cursor, arguments.dataset).id)
         with db.transaction(connection) as cursor:
             todo = plan(cursor, arguments)
         if arguments.check:

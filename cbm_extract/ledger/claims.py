@@ -91,13 +91,25 @@ _LEAVE = sql.SQL("""
 UPDATE cbm.work_item
 SET {changes}, next_scope = NULL, token = NULL, lease_until = NULL, finished_at = clock_timestamp()
 WHERE id = %(id)s AND token = %(token)s AND state = 'running' RETURNING state""")
+# Under the lock, so that the statement that follows sees every import whose extraction was asked
+# for before (see await_finishing).
+_LOCK = "SELECT FROM cbm.work_item WHERE id = %s AND token = %s AND state = 'running' FOR UPDATE"
+# Its worker may have looked before they were imported, and who asked saw it running.
+_NEWER_PARCELS = sql.SQL("""EXISTS (
+    SELECT FROM cbm.parcel_set p
+    JOIN cbm.parcel_geometry g ON g.parcel_set_id = p.id AND g.retired_at IS NULL
+    JOIN cbm.scene s ON s.id = work_item.scene_id AND g.geom && s.footprint
+    WHERE p.dataset_id = work_item.dataset_id AND p.id > %(parcel_set_id)s)""")
 # What was asked for while it ran is done next.
 _DONE = sql.SQL("""
-  state = CASE WHEN next_scope IS NULL THEN 'done' ELSE 'pending' END,
-  attempts = CASE WHEN next_scope IS NULL THEN attempts ELSE 0 END,
+  (state, attempts) = (
+    SELECT CASE WHEN more THEN 'pending' ELSE 'done' END, CASE WHEN more THEN 0 ELSE attempts END
+    FROM (SELECT next_scope IS NOT NULL OR {newer} AS more) AS asked),
   reason = CASE WHEN next_scope IS NOT NULL THEN reason END,
   scope = coalesce(next_scope, 'delta'),
-  parcel_set_id = %(parcel_set_id)s, error_code = NULL, error = NULL""")
+  parcel_set_id = %(parcel_set_id)s, error_code = NULL, error = NULL""").format(
+    newer=_NEWER_PARCELS
+)
 # The order of scopes as texts is that of what they comprise.
 _STILL_OPEN = sql.SQL("scope = greatest(scope, next_scope)")
 _FAILED = sql.SQL("state = %(state)s, error_code = %(code)s, error = %(error)s, {}").format(
@@ -184,16 +196,30 @@ def extend(cursor: Cursor, claim: Claim) -> int:
 
 
 def finish(cursor: Cursor, claim: Claim, item: Item, parcel_set_id: int) -> str:
-    """Mark an item done; the last statement of the transaction that wrote its rows.
+    """Mark an item done; the end of the transaction that wrote its rows.
 
-    Returns its new state: ``done``, or ``pending`` where more was asked for while it ran.
+    Returns its new state: ``done``, or ``pending`` where more was asked for while it ran, or newer
+    parcels came than those of ``parcel_set_id``.
 
     Raises:
         CbmError: ``lease_lost`` when the item is no longer this claim's; the caller's transaction
             must roll back.
 
     """
+    cursor.execute(_LOCK, (item.id, claim.token))
     return _leave(cursor, claim, item, _DONE, {"parcel_set_id": parcel_set_id})
+
+
+def await_finishing(cursor: Cursor, dataset_id: int) -> None:
+    """Wait for workers that are just committing an item of the dataset; before it is enqueued.
+
+    Then items they leave are seen as done, and those that finish later see the parcels that are
+    there now. The caller ends the transaction at once.
+    """
+    cursor.execute(
+        "SELECT FROM cbm.work_item WHERE dataset_id = %s AND state = 'running' FOR SHARE",
+        (dataset_id,),
+    )
 
 
 def fail(cursor: Cursor, claim: Claim, item: Item, error: CbmError) -> str:

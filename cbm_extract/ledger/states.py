@@ -16,7 +16,7 @@ pending    running    claim          the scene is active: new token, lease, atte
 running    running    claim          the lease ran out: another worker takes over, as above
 running    running    heartbeat      the token holds: the lease is extended
 running    done       finish         the token holds; in the transaction that writes the rows
-running    pending    finish         as above, where more was asked for meanwhile (fill or full)
+running    pending    finish         as above, where more was asked for or imported meanwhile
 running    failed     fail           the token holds; the cause is lasting, or attempts are used up
 running    failed     claim          the lease ran out on the last attempt (code ``worker_lost``)
 running    pending    fail           the token holds; the cause may pass and attempts are left

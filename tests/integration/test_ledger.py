@@ -309,6 +309,32 @@ class TestLease:
         do(settings, claims.finish, taken, taken.items[0], 7)
         assert sql(settings, "SELECT state, parcel_set_id FROM cbm.work_item") == [("done", 7)]
 
+    def test_parcels_that_came_meanwhile_are_done_next(self, world, taken):
+        settings, dataset, _ = world
+        add_parcels(settings, dataset, [square(WEST + 300, SOUTH + 100)], layer="b")
+        add_parcels(settings, dataset, [square(WEST + 5000, SOUTH + 100)], layer="far")
+        item = taken.items[0]
+        assert do(settings, claims.finish, taken, item, 1) == "pending"
+        again = claim(settings)
+        assert (again.items[0].parcel_set_id, again.items[0].attempts) == (1, 1)
+        assert do(settings, claims.finish, again, again.items[0], 2) == "done"
+
+    def test_an_item_just_being_finished_is_not_passed_over(self, world, taken):
+        settings, dataset, _ = world
+        with closing(database.connect(settings)) as worker:
+            with worker.cursor() as cursor:
+                assert claims.finish(cursor, taken, taken.items[0], 1) == "done"
+            add_parcels(settings, dataset, [square(WEST + 300, SOUTH + 100)], layer="b")
+            waiting = threading.Thread(
+                target=do, args=(settings, claims.await_finishing, dataset), daemon=True
+            )
+            waiting.start()
+            waiting.join(0.3)
+            assert waiting.is_alive()
+            worker.commit()
+        waiting.join(20)
+        assert enqueued(world)[1] == 1
+
     def test_heartbeat_keeps_it(self, world):
         settings, _, _ = world
         tile(settings, 0)
