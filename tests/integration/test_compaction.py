@@ -380,3 +380,51 @@ def test_months_of_the_release_before_are_taken_over(empty_db, tmp_path):
     assert compact(empty_db, dataset)
     write(empty_db, one_scene(dataset, 4))
     assert content(empty_db)[:3] == before
+
+
+class TestTidying:
+    """What the dispatcher does while nothing is open."""
+
+    @pytest.fixture
+    def tidying(self, db, month):
+        from cbm_extract.engine.cluster.tidying import Tidying
+
+        made = Tidying(db, None)
+        yield made
+        made.end()
+
+    def ended(self, tidying):
+        deadline = time.monotonic() + 20
+        while tidying.running:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def test_once_a_day_what_is_due(self, db, month, tidying, capfd):
+        tidying.idle()
+        self.ended(tidying)
+        assert disorder(db, month) == 0
+        assert "tt:2024 2024-05 put in parcel order" in capfd.readouterr().err
+        write(db, one_scene(month, 4))
+        tidying.idle()
+        assert not tidying.running
+
+    def test_new_work_is_not_in_the_way_of_the_month_in_hand(self, db, month, tidying):
+        write(db, one_scene(month, 10, datetime(2024, 6, 2, tzinfo=UTC)))
+        with reading(db, MAY) as reader:
+            tidying.idle()
+            time.sleep(0.3)
+            tidying.work()
+            reader.connection.rollback()
+        self.ended(tidying)
+        assert (disorder(db, month) == 0, disorder(db, month, "2024-06-01") > 0) == (True, True)
+
+    def test_told_to_end_it_leaves_nothing_behind(self, db, month, tidying, capfd):
+        before = content(db)
+        with reading(db, MAY):
+            tidying.idle()
+            time.sleep(0.3)
+            tidying.end()
+            assert not tidying.running
+        assert content(db) == before
+        assert sql(db, "SELECT count(*) FROM pg_tables WHERE tablename LIKE '%\\_new'") == [(0,)]
+        assert "Traceback" not in capfd.readouterr().err

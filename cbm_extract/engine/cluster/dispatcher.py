@@ -17,12 +17,17 @@ from cbm_core.errors import CbmError
 from cbm_core.progress import note
 from cbm_core.settings import Settings
 from cbm_extract.engine.cluster.pool import Pool, Slots
+from cbm_extract.engine.cluster.tidying import Tidying
 from cbm_extract.engine.worker import Tally, settle
 from cbm_extract.ledger import claims
 from cbm_extract.ledger.claims import Backlog
 from cbm_extract.ledger.states import Scope
 
 _LOG_SECONDS = 10.0
+
+# A look at a large backlog takes long: of the database's time it gets a twentieth.
+_PAUSE_PER_LOOK = 20.0
+_LONGEST_PAUSE = 60.0
 
 # At the end of a backlog, how long to wait for the last reports.
 _LAST_SECONDS = 5.0
@@ -53,7 +58,8 @@ class Dispatcher:
         self._connection: Connection | None = None
         self._stopping = threading.Event()
         self._wake = threading.Event()
-        self._looked = self._logged = 0.0
+        self._looked = self._read_again = self._logged = 0.0
+        self._tidying = Tidying(settings, scope.dataset_id)
         self._backlog: Backlog | None = None
         self._credit = 0
         self._slots = Slots()
@@ -87,6 +93,7 @@ class Dispatcher:
                     self._wake.clear()
             self._settle()
         finally:
+            self._tidying.end()
             self._disconnect()
         return self._tally
 
@@ -103,12 +110,12 @@ class Dispatcher:
     def _collect(self, pool: Pool) -> None:
         for report in pool.reports():
             if report is None:
-                self._credit = 0  # until the next look
+                self._credit, self._read_again = 0, 0.0
                 continue
             self._tally.add(report.tally)
             self._burst.add(report.tally.scenes)
             if not report.tally.scenes and not report.trouble:
-                self._credit = 0
+                self._credit, self._read_again = 0, 0.0
 
     def _look(self, pool: Pool) -> None:
         """See what is open and who is there."""
@@ -116,14 +123,26 @@ class Dispatcher:
         if slots != self._slots:
             note(f"{slots.workers} workers with {slots.slots} slots.")
         self._slots = slots
-        self._backlog = self._read_backlog()
-        self._credit = self._backlog.claimable if self._backlog else 0
+        if time.monotonic() >= self._read_again:
+            self._look_at_ledger()
         self._looked = time.monotonic()
         if self._empty() and not pool.in_flight:
             self._settle()
             if self._burst.scenes:
                 note(f"Nothing is open any more: {self._burst.text()}.")
             self._burst = _Burst()
+            if not self._rules.once:
+                self._tidying.idle()
+        else:
+            self._tidying.work()
+
+    def _look_at_ledger(self) -> None:
+        began = time.monotonic()
+        self._backlog = self._read_backlog()
+        self._credit = self._backlog.claimable if self._backlog else 0
+        now = time.monotonic()
+        pause = min(_PAUSE_PER_LOOK * (now - began), _LONGEST_PAUSE)
+        self._read_again = now + pause if self._backlog else now
 
     def _empty(self) -> bool:
         left = self._backlog
