@@ -26,7 +26,7 @@ demo-remove: ## Take away what the demo put on this machine, its data included
 	@tools/demo-remove
 
 .PHONY: test
-test: lint unit integration e2e ## Everything that runs on this machine: lint, unit, integration, end to end
+test: lint unit integration chaos e2e ## Everything that runs on this machine: lint, unit, integration, chaos, end to end
 
 .PHONY: lint
 lint: .venv/done ## Style, types, import rules, Ansible and YAML
@@ -44,6 +44,10 @@ unit: .venv/done ## Tests that need nothing but Python
 .PHONY: integration
 integration: .venv/done packages ## Tests on a real PostgreSQL with PostGIS
 	$(PYTEST) -q -n 2 tests/integration
+
+.PHONY: chaos
+chaos: .venv/done packages ## Workers, scheduler, database and storage are killed and cut while they work
+	$(PYTEST) -q tests/chaos
 
 .PHONY: e2e
 e2e: .venv/done packages ## The whole job through command line and playbooks
