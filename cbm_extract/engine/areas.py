@@ -115,12 +115,7 @@ class Areas:
             without = np.setdiff1d(without, stored)
         with transaction(self._connection) as cursor:
             each = (plans.chunks_in(cursor, number, rows, cols) for number in used_plans)
-            chunks = chain.from_iterable(each)
-            if not len(without):
-                return clip(chunks, placement)  # one chunk is held at a time
-            held = list(chunks)
-        ids = [chunk.geometry_ids for chunk in held]
-        return clip(held, placement, np.setdiff1d(np.concatenate([NONE, *ids]), without))
+            return clip(chain.from_iterable(each), placement, without)
 
     def stored(self, area: Area) -> Ids:
         """Return the geometries with a row of the scene and the area's ``stored_of``, rising."""

@@ -75,19 +75,17 @@ def plan(
             "The dataset has no parcels, so there is nothing to extract.",
             "Import them with `cbm parcels import`.",
         )
-    products = tuple(_plan_product(cursor, dataset_id, one, start, end) for one in wanted)
+    products = tuple(
+        _plan_product(cursor, dataset_id, int(newest), one, start, end) for one in wanted
+    )
     return EnqueuePlan(dataset_id, int(newest), products)
 
 
 def _plan_product(
-    cursor: Cursor, dataset_id: int, wanted: Wanted, start: date, end: date
+    cursor: Cursor, dataset_id: int, newest: int, wanted: Wanted, start: date, end: date
 ) -> ProductPlan:
     cursor.execute(
-        """SELECT s.id, w.id,
-                  w.state = 'done' AND EXISTS (
-                    SELECT FROM cbm.parcel_geometry n
-                    WHERE n.dataset_id = %(dataset)s AND n.retired_at IS NULL
-                      AND n.parcel_set_id > w.parcel_set_id AND n.geom && s.footprint)
+        """SELECT s.id, w.id, CASE WHEN w.state = 'done' THEN w.parcel_set_id END
            FROM cbm.scene s
            LEFT JOIN cbm.work_item w ON w.scene_id = s.id AND w.dataset_id = %(dataset)s
                                     AND w.product_id = %(product)s
@@ -108,12 +106,37 @@ def _plan_product(
         },
     )
     rows = cursor.fetchall()
+    outdated = {
+        covered: _with_newer_parcels(
+            cursor, dataset_id, covered, [item for _, item, up_to in rows if up_to == covered]
+        )
+        for covered in {up_to for _, _, up_to in rows if up_to is not None and up_to < newest}
+    }
     return ProductPlan(
         wanted,
         insert=tuple(scene for scene, item, _ in rows if item is None),
-        reopen=tuple(item for _, item, reopened in rows if reopened),
+        reopen=tuple(item for _, item, up_to in rows if item in outdated.get(up_to, ())),
         scenes=len(rows),
     )
+
+
+def _with_newer_parcels(
+    cursor: Cursor, dataset_id: int, covered: int, items: list[int]
+) -> set[int]:
+    """Return those of ``items`` whose scenes show geometries of parcel sets after ``covered``.
+
+    One number at a time: with it the server knows whether such geometries are few, to be looked at
+    one by one, or a country's.
+    """
+    cursor.execute(
+        """SELECT w.id FROM cbm.work_item w JOIN cbm.scene s ON s.id = w.scene_id
+           WHERE w.id = ANY(%(items)s) AND EXISTS (
+             SELECT FROM cbm.parcel_geometry n
+             WHERE n.dataset_id = %(dataset)s AND n.retired_at IS NULL
+               AND n.parcel_set_id > %(covered)s AND n.geom && s.footprint)""",
+        {"items": items, "dataset": dataset_id, "covered": covered},
+    )
+    return {row[0] for row in cursor.fetchall()}
 
 
 def apply(cursor: Cursor, todo: EnqueuePlan, product_ids: dict[str, int]) -> int:

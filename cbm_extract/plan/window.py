@@ -31,16 +31,16 @@ _KINDS = (np.int32, np.bool_, np.int64, np.int32, np.int32, np.uint16)
 
 
 def clip(
-    chunks: Iterable[PlanChunk], placement: Placement, only: NDArray[np.int32] | None = None
+    chunks: Iterable[PlanChunk], placement: Placement, without: NDArray[np.int32] | None = None
 ) -> Runs:
     """Cut plans to a raster; keep the geometries with at least one pixel in it.
 
-    Geometries keep the order of the chunks. ``only`` (ids, int32) leaves out all others: retired
-    geometries, or those that another tile serves. Chunks may come from several plans of the lattice
-    and may be an iterator: one at a time is held.
+    Geometries keep the order of the chunks. Those of ``without`` (ids, int32) are left out: retired
+    ones, or those that another tile serves. Chunks may come from several plans of the lattice and
+    may be an iterator: one at a time is held.
     """
     # `map` lets go of a chunk before it asks for the next.
-    found = map(partial(_clip, placement=placement, only=only), chunks)
+    found = map(partial(_clip, placement=placement, without=without), chunks)
     parts = [part for part in found if part is not None]
     columns = list(zip(*parts, strict=True)) or [() for _ in _Part._fields]
     parts.clear()
@@ -67,12 +67,14 @@ def _overlaps(chunk: PlanChunk, placement: Placement) -> bool:
     )
 
 
-def _clip(chunk: PlanChunk, placement: Placement, only: NDArray[np.int32] | None) -> _Part | None:
+def _clip(
+    chunk: PlanChunk, placement: Placement, without: NDArray[np.int32] | None
+) -> _Part | None:
     if not _overlaps(chunk, placement):
         return None
     keep = np.ones(len(chunk.geometry_ids), dtype=bool)
-    if only is not None:
-        keep = np.isin(chunk.geometry_ids, only)
+    if without is not None and len(without):
+        keep = np.isin(chunk.geometry_ids, without, invert=True)
     runs_of, contained, row, col, length = _clip_runs(
         chunk.indptr,
         chunk.run_row,
@@ -116,6 +118,5 @@ def _clip_runs(indptr, run_row, run_col, run_len, keep, down, right, height, wid
             row[used], col[used], length[used] = r, start, b - start
             used += 1
         runs_of[g] = used - first
-    if used == len(row):
-        return runs_of, contained, row, col, length
-    return runs_of, contained, row[:used].copy(), col[:used].copy(), length[:used].copy()
+    # What was not written to takes no memory.
+    return runs_of, contained, row[:used], col[:used], length[:used]

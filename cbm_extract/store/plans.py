@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg2 import Binary
+from psycopg2 import Binary, sql
 
 from cbm_core import __version__
 from cbm_core.db import Cursor, one_row
@@ -58,14 +58,19 @@ def parcel_sets(
 
     With ``retired`` those as well of whose geometries none is active any more.
     """
+    # In the order of an index, so that one entry of it answers for each parcel set.
+    some = "true" if retired else "g.dataset_id = p.dataset_id AND g.retired_at IS NULL"
     cursor.execute(
-        """SELECT p.id, c.definition, coalesce((p.options ->> 'allow_ballpark')::boolean, false)
-           FROM cbm.parcel_set p JOIN cbm.crs c ON c.id = p.crs_id
-           WHERE p.dataset_id = %s AND p.id > %s AND EXISTS (
-             SELECT FROM cbm.parcel_geometry g
-             WHERE g.parcel_set_id = p.id AND (g.retired_at IS NULL OR %s))
-           ORDER BY p.id""",
-        (dataset_id, after, retired),
+        sql.SQL(
+            """SELECT p.id, c.definition, coalesce((p.options ->> 'allow_ballpark')::boolean, false)
+               FROM cbm.parcel_set p JOIN cbm.crs c ON c.id = p.crs_id
+               CROSS JOIN LATERAL (
+                 SELECT g.parcel_set_id FROM cbm.parcel_geometry g
+                 WHERE g.parcel_set_id >= p.id AND {} ORDER BY g.parcel_set_id LIMIT 1) AS next
+               WHERE p.dataset_id = %s AND p.id > %s AND next.parcel_set_id = p.id
+               ORDER BY p.id"""
+        ).format(sql.SQL(some)),
+        (dataset_id, after),
     )
     return [ParcelSet(*row) for row in cursor.fetchall()]
 

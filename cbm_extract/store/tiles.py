@@ -91,13 +91,16 @@ def out_of_zone(cursor: Cursor, tile: Tile, dataset_id: int) -> NDArray[np.int32
     """Return the geometries under a scene whose centroid is in another zone, int32, rising."""
     if tile.zone is None:
         return np.empty(0, dtype=np.int32)
+    # What lies beside the zone is asked for, so that a tile far from its edges looks at nothing.
     cursor.execute(
-        """SELECT g.id FROM cbm.parcel_geometry g, cbm.scene s
+        """SELECT g.id FROM cbm.scene s, cbm.parcel_geometry g, (VALUES
+             (ST_MakeEnvelope(-360, -90, %(west)s, 90, 4326)),
+             (ST_MakeEnvelope(%(east)s, -90, 360, 90, 4326))) AS beside (zone)
            WHERE s.id = %(scene)s AND g.dataset_id = %(dataset)s AND g.geom && s.footprint
-             AND (ST_XMin(g.geom) < %(west)s OR ST_XMax(g.geom) >= %(east)s)
+             AND g.geom && beside.zone
              AND NOT (ST_X(ST_Centroid(g.geom)) >= %(west)s
                       AND ST_X(ST_Centroid(g.geom)) < %(east)s)
-           ORDER BY g.id""",
+           GROUP BY g.id ORDER BY g.id""",
         {
             "scene": tile.scene_id,
             "dataset": dataset_id,

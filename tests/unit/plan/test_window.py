@@ -1,3 +1,4 @@
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -51,14 +52,32 @@ def test_clip_is_the_intersection(chunks, row, col, height, width):
     assert runs.pixels.tolist() == [len(inside) for inside, _ in expected.values()]
 
 
-def test_only_named_geometries_are_kept(chunks):
+def test_named_geometries_are_left_out(chunks):
     whole = clip(chunks, PLACEMENT)
-    wanted = whole.geometry_ids[[1, 30, 31, 80]]
-    some = clip(iter(chunks), PLACEMENT, wanted)
-    assert some.geometry_ids.tolist() == wanted.tolist()
+    unwanted = whole.geometry_ids[[80, 1, 30, 31]]
+    some = clip(iter(chunks), PLACEMENT, unwanted)
+    left = [one for one in whole.geometry_ids.tolist() if one not in unwanted]
+    assert some.geometry_ids.tolist() == left
     for k, identity in enumerate(some.geometry_ids.tolist()):
         where = whole.geometry_ids.tolist().index(identity)
         assert raster_pixels(some, k) == raster_pixels(whole, where)
+
+
+@pytest.mark.parametrize("without", [None, [110, 130]])
+def test_one_chunk_is_held_at_a_time(chunks, without):
+    alive = []
+
+    def one_by_one():
+        for chunk in chunks:
+            copy = replace(chunk)
+            assert [ref for ref in alive if ref() is not None] == []
+            alive.append(weakref.ref(copy))
+            yield copy
+            del copy
+
+    left_out = None if without is None else np.array(without, dtype=np.int32)
+    clip(one_by_one(), PLACEMENT, left_out)
+    assert len(alive) == len(chunks)
 
 
 def test_elsewhere_there_is_nothing(chunks):
@@ -76,7 +95,9 @@ def test_another_lattice_is_a_mistake(chunks):
 
 
 def test_wanted_rows_are_those_with_pixels(chunks):
-    runs = clip(chunks, PLACEMENT, np.array([105, 160], dtype=np.int32))
+    others = np.setdiff1d(clip(chunks, PLACEMENT).geometry_ids, [106, 160])
+    runs = clip(chunks, PLACEMENT, others)
+    assert runs.geometry_ids.tolist() == [106, 160]
     rows = {row for k in range(len(runs.geometry_ids)) for row, _ in raster_pixels(runs, k)}
     for row0 in range(-10, 310, 7):
         assert runs.wanted(row0, row0 + 7) == any(row0 <= row < row0 + 7 for row in rows)
