@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cbm_core.errors import CbmError
 from cbm_core.progress import step
+from cbm_extract.parcels.ahead import in_order
 from cbm_extract.parcels.crs import Bounds, EqualArea, SourceCrs
 from cbm_extract.parcels.geometry import Objects
 from cbm_extract.parcels.spool import Spool
@@ -25,8 +26,7 @@ Duplicates = Literal["refuse", "suffix", "first"]
 
 LISTED = 20
 _BLOCK = 20_000
-_QUERY = 1_000
-_PAIRS = 20_000
+_PAIRS = 4_000
 # A planar area may be a little smaller than the true one (scale factors below 1).
 _PLANAR_MARGIN = 0.9
 
@@ -115,30 +115,51 @@ def overlaps(
 ) -> Overlaps:
     """Find overlapping parcels; identical geometries are no overlap but a duplicate.
 
-    Works on blocks along the Hilbert curve, so that a bounded number of geometries is in memory.
+    Boxes that share enough are looked for in blocks along the Hilbert curve; the geometries of a
+    bounded number of such pairs are in memory.
     """
+    wanted = np.zeros(len(spool), dtype=bool)
+    wanted[kept] = True
     order = spool.hilbert()
-    order = order[np.isin(order, kept)]
-    _, unique = np.unique(spool.hashes[order], return_index=True)
-    order = order[np.sort(unique)]
+    order = order[wanted[order]]
+    order = order[spool.first_of_each_geometry(order)]
     found = Overlaps(threshold_m2)
     smallest = _PLANAR_MARGIN * threshold_m2 / crs.metres_per_unit**2
+
+    def measured(pairs: tuple[Ints, Ints, int]) -> tuple[Floats, Ints, Ints, int]:
+        first, second, done = pairs
+        shared, of = _shared(spool, first, second, smallest)
+        areas = area_m2(shared, measure)
+        over = areas > threshold_m2
+        return areas[over], first[of[over]], second[of[over]], done
+
     with step("overlaps", len(order), "parcels") as progress:
-        for block, others in _blocks(spool.bounds, order):
-            for first, second, shared in _intersections(spool, block, others, smallest):
-                areas = area_m2(shared, measure)
-                over = areas > threshold_m2
-                found.add(areas[over], first[over], second[over])
-            if block is others:
-                progress.advance(len(block))
+        for areas, first, second, done in in_order(measured, _pairs(spool, order, smallest)):
+            found.add(areas, first, second)
+            progress.advance(done)
     return found
 
 
-def area_m2(polygons: Objects, measure: EqualArea) -> Floats:
-    """Return areas in square metres in the projection of EPSG:3035: float64 [n]."""
-    moved = shapely.transform(polygons, measure.metres)
-    areas: Floats = shapely.area(moved)
-    return areas
+def _pairs(spool: Spool, order: Ints, smallest: float) -> Iterator[tuple[Ints, Ints, int]]:
+    """Give pairs of rows whose boxes share more than ``smallest``, and parcels then done."""
+    for block, others in _blocks(spool.bounds, order):
+        a, b = _close(spool.bounds[block], spool.bounds[others], smallest)
+        if block is others:
+            a, b = a[a < b], b[a < b]
+        for first in range(0, len(a), _PAIRS):
+            part = slice(first, first + _PAIRS)
+            yield block[a[part]], others[b[part]], 0
+        if block is others:
+            yield block[:0], block[:0], len(block)
+
+
+def _close(left: Floats, right: Floats, smallest: float) -> tuple[Ints, Ints]:
+    """Return which boxes [n, 4] of one side share more than ``smallest`` with which of another."""
+    tree = shapely.STRtree(shapely.box(*right.T))
+    a, b = tree.query(shapely.box(*left.T))
+    sides = np.minimum(left[a, 2:], right[b, 2:]) - np.maximum(left[a, :2], right[b, :2])
+    large = np.prod(np.maximum(sides, 0.0), axis=1) > smallest
+    return a[large], b[large]
 
 
 def _blocks(bounds: Floats, order: Ints) -> Iterator[tuple[Ints, Ints]]:
@@ -153,31 +174,22 @@ def _blocks(bounds: Floats, order: Ints) -> Iterator[tuple[Ints, Ints]]:
             yield block, near[first : first + _BLOCK]
 
 
-def _intersections(
-    spool: Spool, block: Ints, others: Ints, smallest: float
-) -> Iterator[tuple[Ints, Ints, Objects]]:
-    """Give rows, rows and shared polygons whose planar area exceeds ``smallest`` square units."""
-    left = spool.geometries(block)
-    right = left if block is others else spool.geometries(others)
-    tree = shapely.STRtree(right)
-    for start in range(0, len(block), _QUERY):
-        a, b = tree.query(left[start : start + _QUERY], predicate="intersects")
-        a = a + start
-        if block is others:
-            a, b = a[a < b], b[a < b]
-        boxed = _shared_box(spool.bounds[block[a]], spool.bounds[others[b]]) > smallest
-        a, b = a[boxed], b[boxed]
-        for first in range(0, len(a), _PAIRS):
-            i, j = a[first : first + _PAIRS], b[first : first + _PAIRS]
-            shared = shapely.intersection(left[i], right[j])
-            large = shapely.area(shared) > smallest
-            yield block[i[large]], others[j[large]], shared[large]
+def _shared(spool: Spool, first: Ints, second: Ints, smallest: float) -> tuple[Objects, Ints]:
+    """Return what pairs share where that exceeds ``smallest`` in the plane, and of which pairs."""
+    rows, places = np.unique(np.concatenate([first, second]), return_inverse=True)
+    geometries = spool.geometries(rows)
+    left, right = geometries[places[: len(first)]], geometries[places[len(first) :]]
+    meet = np.flatnonzero(shapely.intersects(left, right))
+    shared = shapely.intersection(left[meet], right[meet])
+    large = shapely.area(shared) > smallest
+    return shared[large], meet[large]
 
 
-def _shared_box(one: Floats, other: Floats) -> Floats:
-    sides = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])
-    area: Floats = np.prod(np.maximum(sides, 0.0), axis=1)
-    return area
+def area_m2(polygons: Objects, measure: EqualArea) -> Floats:
+    """Return areas in square metres in the projection of EPSG:3035: float64 [n]."""
+    moved = shapely.transform(polygons, measure.metres)
+    areas: Floats = shapely.area(moved)
+    return areas
 
 
 def outside(points: Floats, bounds: Bounds) -> NDArray[np.bool_]:

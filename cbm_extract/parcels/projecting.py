@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -14,10 +16,17 @@ from cbm_extract.plan import pipeline as pipelines
 from cbm_extract.plan.pipeline import Pipeline
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 _FULL_CIRCLE = 360.0
 _HALF_CIRCLE = 180.0
 _POLE = 90.0
+
+# WKB of a MultiPolygon with one polygon of one ring: its parts and rings are counted where
+# _COUNTS and _RINGS say, its coordinates begin after _HEAD bytes.
+_COUNTS, _RINGS, _HEAD, _POINT = slice(5, 9), slice(14, 18), 22, 16
+_ONE_PART = _ONE_RING = struct.pack("<I", 1)
 
 
 class Projector:
@@ -28,6 +37,45 @@ class Projector:
         self._pipeline = pipeline
         self._measure = EqualArea(CRS.from_user_input(pipeline.target_crs))
 
+    def project_wkb(self, wkb: list[bytes]) -> tuple[list[bytes], Floats]:
+        """Do what :meth:`project` does from WKB to WKB (little-endian, 2D, MultiPolygons).
+
+        Polygons of one ring, most parcels, are moved as one array of coordinates, without being
+        made into geometries.
+        """
+        plain = np.array([w[_COUNTS] == _ONE_PART and w[_RINGS] == _ONE_RING for w in wkb], bool)
+        moved: list[bytes] = list(wkb)
+        areas = np.empty(len(wkb))
+        rows = np.flatnonzero(plain)
+        if len(rows):
+            done, areas[rows], within = self._project_rings([wkb[row] for row in rows.tolist()])
+            for row, one in zip(rows.tolist(), done, strict=True):
+                moved[row] = one
+            plain[rows[~within]] = False
+        rows = np.flatnonzero(~plain)
+        if len(rows):
+            polygons, areas[rows] = self.project(
+                shapely.from_wkb(np.array([wkb[row] for row in rows.tolist()], dtype=object))
+            )
+            others = shapely.to_wkb(polygons, byte_order=1, output_dimension=2, flavor="iso")
+            for row, one in zip(rows.tolist(), others.tolist(), strict=True):
+                moved[row] = one
+        return moved, areas
+
+    def _project_rings(self, wkb: list[bytes]) -> tuple[list[bytes], Floats, Bools]:
+        """Return WKB, areas, and which lie within -180..180 degrees: the others are to be cut."""
+        ends = np.cumsum([(len(w) - _HEAD) // _POINT for w in wkb])
+        starts = np.concatenate([[0], ends[:-1]])
+        coordinates = np.frombuffer(b"".join([w[_HEAD:] for w in wkb]), "<f8").reshape(-1, 2)
+        moved = np.ascontiguousarray(pipelines.transform(self._pipeline, coordinates))
+        self._require_on_earth(moved)
+        west, east = (f.reduceat(moved[:, 0], starts) for f in (np.minimum, np.maximum))
+        within = (east - west <= _HALF_CIRCLE) & (east <= _HALF_CIRCLE) & (west >= -_HALF_CIRCLE)
+        body = moved.astype("<f8", copy=False).tobytes()
+        places = zip(wkb, (starts * _POINT).tolist(), (ends * _POINT).tolist(), strict=True)
+        done = [w[:_HEAD] + body[start:end] for w, start, end in places]
+        return done, ring_areas(self._measure.metres(moved), starts, ends), within
+
     def project(self, polygons: Objects) -> tuple[Objects, Floats]:
         """Return MultiPolygons in degrees, cut at the antimeridian, and areas in m2 (EPSG:3035).
 
@@ -36,16 +84,29 @@ class Projector:
 
         """
         moved = shapely.transform(polygons, lambda xy: pipelines.transform(self._pipeline, xy))
-        bounds = shapely.bounds(moved)
-        if not (np.isfinite(bounds).all() and (np.abs(bounds[:, 1::2]) <= _POLE).all()):
+        self._require_on_earth(shapely.bounds(moved).reshape(-1, 2))
+        cut = cut_at_antimeridian(moved)
+        return cut, shapely.area(shapely.transform(cut, self._measure.metres))
+
+    def _require_on_earth(self, degrees: Floats) -> None:
+        if not (np.isfinite(degrees).all() and (np.abs(degrees[:, 1]) <= _POLE).all()):
             raise CbmError(
                 "coordinates_invalid",
                 "Some coordinates have no place on the Earth in the given CRS "
                 f"({self._pipeline.source_crs[:60]}).",
                 "Check the CRS and the order of the axes.",
             )
-        cut = cut_at_antimeridian(moved)
-        return cut, shapely.area(shapely.transform(cut, self._measure.metres))
+
+
+def ring_areas(coordinates: Floats, starts: Ints, ends: Ints) -> Floats:
+    """Return the areas of closed rings that stand one behind the other in [n, 2] (shoelace)."""
+    # From each ring's first vertex on: large coordinates would cost digits.
+    x, y = (coordinates - np.repeat(coordinates[starts], ends - starts, axis=0)).T
+    twice = np.zeros(len(coordinates))
+    twice[:-1] = x[:-1] * y[1:] - x[1:] * y[:-1]
+    # A ring's last vertex is its first, the origin: what it shares with the next ring is 0.
+    areas: Floats = np.abs(np.add.reduceat(twice, starts)) / 2
+    return areas
 
 
 def cut_at_antimeridian(polygons: Objects) -> Objects:

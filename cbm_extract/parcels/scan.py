@@ -16,13 +16,14 @@ import pyarrow as pa
 from cbm_core.errors import CbmError
 from cbm_core.progress import step
 from cbm_extract.parcels import checks, dbf, geometry, mapping, projecting, temporary
+from cbm_extract.parcels.ahead import in_order
 from cbm_extract.parcels.checks import Duplicates, Ids
 from cbm_extract.parcels.crs import Bounds, EqualArea, SourceCrs, resolve
 from cbm_extract.parcels.geometry import LEFT_OUT, Cleaned
 from cbm_extract.parcels.mapping import Mapping
 from cbm_extract.parcels.report import LISTED, Listed, Report
 from cbm_extract.parcels.source import Given, Source, opened
-from cbm_extract.parcels.spool import Spool, SpoolWriter
+from cbm_extract.parcels.spool import Encoded, Spool, SpoolWriter, encode
 from cbm_extract.parcels.tables import Batch, Table, open_table
 from cbm_extract.plan.pipeline import Pipeline
 
@@ -88,6 +89,15 @@ def _disk_full_is_told() -> Iterator[None]:
         ) from None
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """A batch of features; ``encoded`` are those with a usable geometry."""
+
+    mapped: mapping.Mapped
+    cleaned: Cleaned
+    encoded: Encoded
+
+
 class _Reading:
     """One pass over a source."""
 
@@ -101,7 +111,7 @@ class _Reading:
             dbf.require_text(source.path, encoding, options.mapping.columns)
         self._crs = resolve(self._table.crs, options.crs, given.path.name)
         self._measure = EqualArea(self._crs.crs)
-        self._writer = SpoolWriter(folder, self._crs.srid)
+        self._writer = SpoolWriter(folder)
         self._without_id = Listed()
         self._not_finite = Listed()
         self._report = _new_report(given, source, self._table, self._crs, encoding, options)
@@ -109,9 +119,10 @@ class _Reading:
     def read_all(self) -> None:
         """Read every feature into the spool."""
         with step("parcels read", self._table.features, "features") as progress:
-            for batch in self._table.batches(self._options.mapping.columns):
-                self._take(batch)
-                progress.advance(len(batch.wkb))
+            batches = self._table.batches(self._options.mapping.columns)
+            for taken in in_order(self._prepare, batches):
+                self._take(taken)
+                progress.advance(len(taken.cleaned.polygons))
         self._report.warnings += self._table.warnings
         if self._report.features != self._table.features:
             raise CbmError(
@@ -155,13 +166,13 @@ class _Reading:
             "handling": self._options.duplicates,
             "listed": ids.duplicated[:LISTED],
         }
-        _, first = np.unique(spool.hashes[ids.kept], return_index=True)
-        again = np.setdiff1d(ids.kept, ids.kept[first])
+        again = ids.kept[~spool.first_of_each_geometry(ids.kept)]
         self._report.duplicate_geometries = _listed(ids, again)
         self._find_overlaps(spool, ids)
         return Scan(spool, ids, self._crs, pipeline, self._report)
 
-    def _take(self, batch: Batch) -> None:
+    def _prepare(self, batch: Batch) -> _Taken:
+        """Do what can be said of a batch by itself; runs in several threads at once."""
         rows = len(batch.wkb)
         mapped = mapping.apply(self._options.mapping, batch.columns, rows, self._source.stem)
 
@@ -171,6 +182,11 @@ class _Reading:
         cleaned = geometry.clean(
             batch.wkb, linearise, lambda polygons: checks.area_m2(polygons, self._measure)
         )
+        used = cleaned.polygons[cleaned.left_out == 0]
+        return _Taken(mapped, cleaned, encode(used, self._crs.srid))
+
+    def _take(self, taken: _Taken) -> None:
+        mapped, cleaned = taken.mapped, taken.cleaned
         used = cleaned.left_out == 0
         first = self._report.features + 1
         names = [
@@ -180,7 +196,7 @@ class _Reading:
         self._account(cleaned, np.array(names, dtype=object))
         blank = used & mapped.pid.is_null().to_numpy(zero_copy_only=False)
         self._without_id.add(names[row] for row in np.flatnonzero(blank))
-        self._report.features += rows
+        self._report.features += len(used)
         keep = pa.array(used)
         kept = mapping.Mapped(
             mapped.pid.filter(keep),
@@ -188,7 +204,7 @@ class _Reading:
             mapped.crop_name.filter(keep),
             mapped.attributes.filter(keep),
         )
-        self._writer.write(kept, cleaned.polygons[used])
+        self._writer.write(kept, taken.encoded)
 
     def _account(self, cleaned: Cleaned, names: geometry.Objects) -> None:
         report = self._report

@@ -27,28 +27,56 @@ _SCHEMA = pa.schema(
 )
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """Geometries of n parcels as they are stored.
+
+    ``wkb``: all of them, one behind the other. ``sizes``: int64 [n], bytes of each. ``bounds``:
+    float64 [n, 4]. ``hashes``: V16 [n].
+    """
+
+    wkb: bytes
+    sizes: NDArray[np.int64]
+    bounds: NDArray[np.float64]
+    hashes: NDArray[np.void]
+
+
+def encode(polygons: Objects, srid: int) -> Encoded:
+    """Encode normalised MultiPolygons, none missing."""
+    wkb = shapely.to_wkb(polygons, byte_order=1, output_dimension=2, flavor="iso").tolist()
+    head = hashlib.sha256(struct.pack(">I", srid))
+    digests = []
+    for one in wkb:
+        digest = head.copy()
+        digest.update(one)
+        digests.append(digest.digest()[:HASH_BYTES])
+    return Encoded(
+        wkb=b"".join(wkb),
+        sizes=np.array([len(one) for one in wkb], np.int64),
+        bounds=shapely.bounds(polygons),
+        hashes=np.frombuffer(b"".join(digests), dtype=f"V{HASH_BYTES}"),
+    )
+
+
 class SpoolWriter:
     """Takes the batches of one source in file order."""
 
-    def __init__(self, folder: Path, srid: int) -> None:
+    def __init__(self, folder: Path) -> None:
         """Open the files in a folder that is there."""
         self._geometry_path = folder / "geometry.bin"
         self._table_path = folder / "parcels.arrow"
         self._geometries = self._geometry_path.open("wb")
         self._table = pa.ipc.new_file(str(self._table_path), _SCHEMA)
-        self._srid = struct.pack(">I", srid)
         self._sizes: list[NDArray[np.int64]] = []
         self._bounds: list[NDArray[np.float64]] = []
         self._hashes: list[NDArray[np.void]] = []
 
-    def write(self, mapped: Mapped, polygons: Objects) -> None:
-        """Append parcels; ``polygons`` are normalised MultiPolygons, none missing."""
-        wkb = shapely.to_wkb(polygons, byte_order=1, output_dimension=2, flavor="iso")
-        self._geometries.write(b"".join(wkb))
-        self._sizes.append(np.array([len(w) for w in wkb], np.int64))
-        self._bounds.append(shapely.bounds(polygons))
-        digests = b"".join([hashlib.sha256(self._srid + w).digest()[:HASH_BYTES] for w in wkb])
-        self._hashes.append(np.frombuffer(digests, dtype=f"V{HASH_BYTES}"))
+    def write(self, mapped: Mapped, encoded: Encoded) -> None:
+        """Append parcels."""
+        self._geometries.write(encoded.wkb)
+        self._sizes.append(encoded.sizes)
+        self._bounds.append(encoded.bounds)
+        self._hashes.append(encoded.hashes)
         columns = [mapped.pid, mapped.crop_code, mapped.crop_name, mapped.attributes]
         self._table.write_batch(pa.record_batch(columns, schema=_SCHEMA))
 
@@ -108,6 +136,20 @@ class Spool:
             self.table.get_batch(i).column("pid") for i in range(self.table.num_record_batches)
         ]
         return pa.chunked_array(chunks, pa.string())
+
+    def first_of_each_geometry(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Say which of the rows are the first with their geometry: bool [len(rows)]."""
+        words = self.hashes[rows].view(f"V{HASH_BYTES}")
+        binary = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(HASH_BYTES), len(words), [None, pa.py_buffer(np.ascontiguousarray(words))]
+        )
+        # Codes are given in the order of first appearance.
+        codes = binary.dictionary_encode().indices.to_numpy()
+        first = np.zeros(len(rows), dtype=bool)
+        if len(rows):
+            first[0] = True
+            first[1:] = codes[1:] > np.maximum.accumulate(codes)[:-1]
+        return first
 
     def hilbert(self) -> NDArray[np.int64]:
         """Return the rows in the order of a Hilbert curve over the boxes' centres."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -108,6 +109,7 @@ class OgrTable:
     def __init__(self, source: Source, layer: str | None, encoding: str | None) -> None:
         """Choose the layer; see :func:`open_table`."""
         self._source, self._encoding = source, encoding
+        self._lock = threading.Lock()
         self.warnings: list[str] = []
         with self._reading():
             chosen = _choose_layer(source, self._layers(layer), layer)
@@ -174,7 +176,8 @@ class OgrTable:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        with warnings.catch_warnings(record=True) as caught:
+        # Warnings are caught for the whole process: one thread at a time.
+        with self._lock, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", RuntimeWarning)
             try:
                 yield

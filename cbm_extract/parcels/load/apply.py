@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
-import shapely
 from psycopg2 import sql
 from psycopg2.extras import Json
 
@@ -18,6 +16,7 @@ from cbm_core.datasets.store import Dataset
 from cbm_core.db import Cursor, one_row
 from cbm_core.errors import CbmError
 from cbm_core.progress import step
+from cbm_extract.parcels.ahead import in_order
 from cbm_extract.parcels.crs import SourceCrs
 from cbm_extract.parcels.load import changes, copy
 from cbm_extract.parcels.load.changes import Changes
@@ -130,28 +129,22 @@ def _copy_geometries(cursor: Cursor, dataset: Dataset, scan: Scan, set_id: int) 
     projector = Projector(scan.pipeline)
     values = {"dataset": dataset.id, "set": set_id}
     cursor.execute(_GEOMETRY_BATCH)
-    batches = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
-    with (
-        step("geometries written", len(rows), "geometries") as progress,
-        ThreadPoolExecutor(1) as ahead,
-    ):
-        # The next batch is made while the server takes this one.
-        made = ahead.submit(_geometry_columns, scan, projector, batches[0])
-        for batch, following in zip_longest(batches, batches[1:]):
-            columns = made.result()
-            if following is not None:
-                made = ahead.submit(_geometry_columns, scan, projector, following)
+    batches = (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
+    # The next batches are made while the server takes one.
+    made = in_order(lambda batch: _geometry_columns(scan, projector, batch), batches)
+    with step("geometries written", len(rows), "geometries") as progress, closing(made):
+        for count, columns in made:
             copy.copy_columns(cursor, sql.Identifier("pg_temp", "geometry_batch"), columns)
             cursor.execute(_INSERT_GEOMETRIES, values)
-            progress.advance(len(batch))
+            progress.advance(count)
 
 
-def _geometry_columns(scan: Scan, projector: Projector, rows: np.ndarray) -> dict[str, copy.Pieces]:
+def _geometry_columns(
+    scan: Scan, projector: Projector, rows: np.ndarray
+) -> tuple[int, dict[str, copy.Pieces]]:
     source = scan.spool.wkb(rows)
-    moved, areas = projector.project(shapely.from_wkb(source))
-    on_globe = shapely.to_wkb(moved, byte_order=1, output_dimension=2, flavor="iso")
-    return {
-        "position": copy.int4(np.arange(len(rows))),
+    on_globe, areas = projector.project_wkb(source)
+    return len(rows), {
         "hash": copy.raw(scan.spool.hashes[rows]),
         "geom_src": copy.multipolygons(source, scan.crs.srid),
         "geom": copy.multipolygons(on_globe, _WGS84),
@@ -161,13 +154,14 @@ def _geometry_columns(scan: Scan, projector: Projector, rows: np.ndarray) -> dic
 
 _GEOMETRY_BATCH = """
 CREATE TEMPORARY TABLE geometry_batch (
-  position integer, hash bytea, geom_src geometry, geom geometry, area_m2 double precision
+  hash bytea, geom_src geometry, geom geometry, area_m2 double precision
 ) ON COMMIT DROP"""
 
+# A temporary table is scanned in the order in which it was filled.
 _INSERT_GEOMETRIES = """
 INSERT INTO cbm.parcel_geometry (dataset_id, parcel_set_id, hash, geom_src, geom, area_m2)
 SELECT %(dataset)s, %(set)s, hash, geom_src, geom, area_m2
-FROM pg_temp.geometry_batch ORDER BY position;
+FROM pg_temp.geometry_batch;
 TRUNCATE pg_temp.geometry_batch"""
 
 # From valid_from on, a changed or removed parcel is no longer what it was. What was stored is not

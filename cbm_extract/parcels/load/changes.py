@@ -157,20 +157,23 @@ def _copy_incoming(cursor: Cursor, scan: Scan) -> None:
     cursor.execute(
         """CREATE TEMPORARY TABLE incoming (
              "row" integer NOT NULL, pid text NOT NULL, crop_code text, crop_name text,
-             attributes jsonb NOT NULL, hash bytea NOT NULL) ON COMMIT DROP"""
+             attributes jsonb NOT NULL, hash bytea NOT NULL, first boolean NOT NULL
+           ) ON COMMIT DROP"""
     )
-    kept = np.zeros(len(scan.spool), dtype=bool)
+    kept, first = np.zeros((2, len(scan.spool)), dtype=bool)
     kept[scan.ids.kept] = True
+    first[scan.ids.kept] = scan.spool.first_of_each_geometry(scan.ids.kept)
     with step("parcels compared", len(scan.ids.kept), "parcels") as progress:
         row = 0
         for index in range(scan.spool.table.num_record_batches):
             batch = scan.spool.table.get_batch(index)
             rows = np.flatnonzero(kept[row : row + batch.num_rows]) + row
             columns = _incoming_columns(scan, batch.take(pa.array(rows - row)), rows)
+            columns["first"] = copy.boolean(first[rows])
             copy.copy_columns(cursor, sql.Identifier("pg_temp", "incoming"), columns)
             row += batch.num_rows
             progress.advance(len(rows))
-    cursor.execute("ANALYZE pg_temp.incoming")
+    cursor.execute('ANALYZE pg_temp.incoming ("row", pid, hash)')
 
 
 def _incoming_columns(scan: Scan, batch: pa.RecordBatch, rows: np.ndarray) -> dict[str, Pieces]:
@@ -206,11 +209,11 @@ WHERE i.pid IS NULL OR o.id IS NULL OR o.hash <> i.hash
       IS DISTINCT FROM (i.crop_code, i.crop_name, i.attributes)
    OR o.valid_from > %(valid_from)s"""
 
+# A parcel whose geometry the dataset does not have is new or has changed, so that there is no need
+# to ask `change`.
 _NEW_GEOMETRIES = """
 CREATE TEMPORARY TABLE new_geometry ON COMMIT DROP AS
-SELECT min(i."row") AS "row"
-FROM pg_temp.change c JOIN pg_temp.incoming i ON i."row" = c."row"
-WHERE c.kind IN ('added', 'geometry')
-  AND NOT EXISTS (SELECT FROM cbm.parcel_geometry g
-                  WHERE g.dataset_id = %(dataset)s AND g.hash = i.hash AND g.retired_at IS NULL)
-GROUP BY i.hash"""
+SELECT i."row" FROM pg_temp.incoming i
+WHERE i.first AND NOT EXISTS (
+  SELECT FROM cbm.parcel_geometry g
+  WHERE g.dataset_id = %(dataset)s AND g.hash = i.hash AND g.retired_at IS NULL)"""

@@ -35,6 +35,11 @@ def int4(values: NDArray[np.integer]) -> Pieces:
     return [_items(len(values), length=(">i4", 4), value=(">i4", values))]
 
 
+def boolean(values: NDArray[np.bool_]) -> Pieces:
+    """Encode truth values."""
+    return [_items(len(values), length=(">i4", 1), value=("u1", values))]
+
+
 def float8(values: NDArray[np.float64]) -> Pieces:
     """Encode double precision numbers."""
     return [_items(len(values), length=(">i4", 8), value=(">f8", values))]

@@ -9,7 +9,7 @@ from cbm_core.errors import CbmError
 from cbm_extract.parcels import checks
 from cbm_extract.parcels.crs import EqualArea, resolve
 from cbm_extract.parcels.mapping import Mapped
-from cbm_extract.parcels.spool import SpoolWriter
+from cbm_extract.parcels.spool import SpoolWriter, encode
 from tests.unit.parcels import files
 
 
@@ -49,11 +49,13 @@ def test_unique_ids_pass_and_every_row_is_accounted_for(pids):
 
 
 def spooled(folder, polygons, srid=32632):
-    writer = SpoolWriter(folder, srid)
+    writer = SpoolWriter(folder)
     geometries = shapely.multipolygons(np.asarray(polygons), indices=np.arange(len(polygons)))
     empty = pa.nulls(len(polygons), pa.string())
     pids = pa.array([str(i) for i in range(len(polygons))])
-    writer.write(Mapped(pids, empty, empty, pa.array(["{}"] * len(polygons))), geometries)
+    writer.write(
+        Mapped(pids, empty, empty, pa.array(["{}"] * len(polygons))), encode(geometries, srid)
+    )
     return writer.finish()
 
 
@@ -105,7 +107,6 @@ def test_blocks_find_what_all_against_all_finds(tmp_path_factory, seed):
     pytest_patch = pytest.MonkeyPatch()
     with pytest_patch.context() as patch:
         patch.setattr(checks, "_BLOCK", 7)
-        patch.setattr(checks, "_QUERY", 3)
         patch.setattr(checks, "_PAIRS", 2)
         found = overlaps(tmp_path_factory.mktemp("spool"), polygons, threshold=50.0)
     areas = shapely.area(shapely.intersection(polygons[:, None], polygons[None, :]))

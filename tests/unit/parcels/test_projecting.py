@@ -46,6 +46,35 @@ def test_area_is_true_everywhere(crs, longitude, latitude):
     assert areas[0] == pytest.approx(geodesic, rel=2e-3)
 
 
+def test_wkb_is_moved_as_geometries_are():
+    """Rings alone, parcels with holes and parts, and one on the antimeridian, in one batch."""
+    x, y = 500_000.0, 4_000_000.0
+    random = np.random.default_rng(3)
+    rings = [
+        shapely.convex_hull(
+            shapely.MultiPoint(random.uniform(0, 100, (9, 2)) + np.array([x + 200 * i, y]))
+        )
+        for i in range(5)
+    ]
+    hole = shapely.box(x, y, x + 90, y + 90).difference(shapely.box(x + 10, y + 10, x + 20, y + 20))
+    parts = shapely.MultiPolygon(
+        [shapely.box(x, y, x + 9, y + 9), shapely.box(x + 50, y, x + 60, y + 9)]
+    )
+    on_line = around("EPSG:32660", 180.0, 36.0)
+    polygons = np.array([
+        p if p.geom_type == "MultiPolygon" else shapely.MultiPolygon([p])
+        for p in [rings[0], hole, *rings[1:3], parts, on_line, *rings[3:]]
+    ])  # fmt: skip
+    polygons = shapely.normalize(polygons)
+    projector = Projector(choose_pipeline("EPSG:32660", (175.0, 30.0, -179.0, 40.0), False))
+    moved, areas = projector.project(polygons)
+    wkb, same_areas = projector.project_wkb(shapely.to_wkb(polygons, byte_order=1).tolist())
+    assert wkb == shapely.to_wkb(moved, byte_order=1).tolist()
+    assert len(shapely.get_parts(moved[5])) == 2
+    np.testing.assert_allclose(same_areas, areas, rtol=1e-9)
+    assert projector.project_wkb([])[0] == []
+
+
 def test_degrees_stay_as_they_are():
     square = shapely.box(8.0, 47.0, 8.001, 47.001)
     degrees, areas = project("EPSG:4326", [square])
