@@ -6,10 +6,10 @@ from cbm_core.db import Connection, transaction
 from cbm_core.errors import CbmError
 from cbm_extract.plan import pipeline
 from cbm_extract.plan.build import CHUNK_SIZE, build_chunks
-from cbm_extract.plan.chunk import PlanChunk
 from cbm_extract.plan.lattice import Lattice
+from cbm_extract.plan.pipeline import Pipeline
 from cbm_extract.store import plans
-from cbm_extract.store.plans import ParcelSet, StoredPlan
+from cbm_extract.store.plans import PackedChunk, ParcelSet, StoredPlan
 
 
 def ensure(
@@ -36,15 +36,11 @@ def ensure(
             return found
         area = plans.area(cursor, parcel_set.id)
     operation = pipeline.choose(parcel_set.crs, lattice.crs, area, parcel_set.allow_ballpark)
-    chunks: list[PlanChunk] = []
-    last = 0
-    while True:
-        with transaction(connection) as cursor:
-            ids, shapes = plans.geometries(cursor, parcel_set.id, last, CHUNK_SIZE)
-        if not len(ids):
-            break
-        chunks += build_chunks(ids, shapes, parcel_set.crs, lattice, buffer_m, operation)
-        last = int(ids[-1])
+    chunks: list[PackedChunk] = []
+    last: int | None = 0
+    while last is not None:
+        made, last = _batch(connection, parcel_set, last, lattice, buffer_m, operation)
+        chunks += made
     with transaction(connection) as cursor:
         if chunks:
             plans.save(cursor, dataset_id, parcel_set.id, operation, chunks)
@@ -56,3 +52,20 @@ def ensure(
             "Its dataset was purged while it was being extracted.",
         )
     return found
+
+
+def _batch(
+    connection: Connection,
+    parcel_set: ParcelSet,
+    after: int,
+    lattice: Lattice,
+    buffer_m: float,
+    operation: Pipeline,
+) -> tuple[list[PackedChunk], int | None]:
+    """Plan the geometries that follow an id; return the last one's id, None after the end."""
+    with transaction(connection) as cursor:
+        ids, shapes = plans.geometries(cursor, parcel_set.id, after, CHUNK_SIZE)
+    if not len(ids):
+        return [], None
+    made = build_chunks(ids, shapes, parcel_set.crs, lattice, buffer_m, operation)
+    return [PackedChunk.of(chunk) for chunk in made], int(ids[-1])
