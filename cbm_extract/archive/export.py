@@ -17,7 +17,7 @@ from cbm_core.progress import step
 from cbm_core.settings import Settings
 from cbm_extract.archive import manifest, parquet
 from cbm_extract.archive.manifest import File, Manifest
-from cbm_extract.store import products, slices, tables
+from cbm_extract.store import products, signatures, slices, tables
 from cbm_extract.store.products import Registered
 from cbm_extract.store.signatures import Slice
 from cbm_extract.store.slices import Month
@@ -184,7 +184,7 @@ def _signatures(connection: Connection, part: Part, folder: Path) -> tuple[File,
         def take(rows: Slice) -> None:
             writer.write_table(parquet.slice_table(rows, schema), row_group_size=len(rows))
             digests.append(
-                (month.product_id, rows.scene_id, rows.obstime, len(rows), slices.digest(rows))
+                (month.product_id, rows.scene_id, rows.obstime, len(rows), signatures.digest(rows))
             )
 
         with connection.cursor() as cursor:
@@ -208,7 +208,7 @@ def _digests(digests: list[_Digest], folder: Path) -> File:
 def _unlike(connection: Connection, dataset: Dataset, digests: Iterable[_Digest]) -> list[str]:
     """Return the slices written by one run whose digest is not what that run wrote."""
     with connection.cursor() as cursor:
-        evidence = slices.single_runs(cursor, dataset.id)
+        evidence = slices.whole_digests(cursor, dataset.id)
     return [
         f"scene {scene} of product {product}"
         for product, scene, _, _, found in digests

@@ -16,6 +16,7 @@ from cbm_core.progress import step
 from cbm_extract.archive import manifest, parquet
 from cbm_extract.archive.export import SLICES
 from cbm_extract.archive.manifest import File
+from cbm_extract.archive.moving import MovedRun, Moving
 from cbm_extract.store import signatures, slices, staging, tables
 from cbm_extract.store.signatures import Slice
 from cbm_extract.store.slices import Month
@@ -68,8 +69,8 @@ class Outcome:
     tables: dict[str, int] = field(default_factory=dict)
     slices: int = 0
     rows: int = 0
-    digests: dict[tuple[int, int], bytes] = field(default_factory=dict)
-    """(product id, scene id) here -> digest, of slices whose ids are others than archived."""
+    moved: list[MovedRun] = field(default_factory=list)
+    """What changes of the runs of slices whose ids are others than archived."""
 
     @property
     def changed(self) -> bool:
@@ -119,6 +120,7 @@ class _Restore:
         self._recorded: dict[_Key, bytes] = dict(zip(keys, columns["digest"], strict=True))
         archived = pq.read_table(folder / "tables/dataset.parquet", columns=["id"])
         self._dataset_id: int = archived["id"][0].as_py()
+        self._moving = Moving(folder)
 
     def settle(self) -> None:
         if not self._check:
@@ -157,7 +159,7 @@ class _Restore:
         here = Month(ids.dataset, ids.products[file.product_id], width, start)
         stored: dict[int, bytes] = {}
         slices.read_month(
-            self._cursor, here, lambda rows: stored.update({rows.scene_id: slices.digest(rows)})
+            self._cursor, here, lambda rows: stored.update({rows.scene_id: signatures.digest(rows)})
         )
         leaf = "" if self._check else slices.leaf(self._cursor, here)
         for rows in parquet.read_slices(path, archived):
@@ -172,7 +174,7 @@ class _Restore:
 
     def _moved(self, rows: Slice, ids: Ids) -> Slice:
         """Verify a slice and return it with the ids it has here."""
-        archived = slices.digest(rows)
+        archived = signatures.digest(rows)
         if self._recorded.get((rows.product_id, rows.scene_id, rows.obstime)) != archived:
             raise CbmError(
                 "archive_damaged",
@@ -180,14 +182,13 @@ class _Restore:
                 "Take the archive from another copy.",
             )
         moved = ids.moved(rows)
-        digest = slices.digest(moved)
-        if digest != archived:
-            self.outcome.digests[moved.product_id, moved.scene_id] = digest
+        if signatures.digest(moved) != archived:
+            self.outcome.moved += self._moving.of(rows, ids.moved)
         return moved
 
     @staticmethod
     def _compare(rows: Slice, stored: bytes) -> None:
-        if slices.digest(rows) != stored:
+        if signatures.digest(rows) != stored:
             raise CbmError(
                 "slice_differs",
                 f"Scene {rows.scene_id} of {rows.obstime:%Y-%m-%d} is stored with other rows than"
@@ -200,7 +201,10 @@ class _Restore:
         for table in tables.EVIDENCE:
             names = self._stage(table)
             if table is tables.RUN:
-                staging.set_digests(self._cursor, self.outcome.digests)
+                staging.move_runs(
+                    self._cursor,
+                    [(run.id, run.digest, run.geometry_ids) for run in self.outcome.moved],
+                )
             if table is tables.WORK_ITEM:
                 staging.reopen_items(self._cursor)
             staging.match(self._cursor, table)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from psycopg2 import sql
 
 from cbm_core.db import Cursor, one_row
 from cbm_extract.store import signatures
-from cbm_extract.store.signatures import Slice
 
 # PostgreSQL sends COPY data a row a message, the header before the first, the trailer as the last.
 _HEADER_BYTES = 19
@@ -45,14 +44,6 @@ class StoredSlice:
 
     rows: int
     digest: bytes
-
-
-def digest_of(rows: Slice) -> bytes:
-    """Return the digest of a slice that is not stored yet."""
-    digest = hashlib.sha256()
-    for body in signatures.pack(rows):
-        digest.update(body)
-    return digest.digest()
 
 
 def stored_slice(cursor: Cursor, scene_id: int, dataset_id: int, product_id: int) -> StoredSlice:
@@ -128,21 +119,56 @@ def stored_ids(
 
 
 @dataclass(frozen=True)
-class StoredRun:
-    """A run whose rows are stored now: it covers parcel sets ``after`` (exclusive) to ``to``.
+class Share:
+    """What a run wrote of a slice: geometries of parcel sets ``after`` (exclusive) to ``to``.
 
-    ``filled`` are the geometries of a fill, None for others. ``plans`` and ``assets`` as in
-    :class:`cbm_extract.store.runs.Run`.
+    ``filled`` are the geometries of a fill, None for others; they are no other run's.
     """
 
-    id: int
     after: int
     to: int
+    filled: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class StoredRun(Share):
+    """A run whose rows are stored now; ``plans`` and ``assets`` as in ``store.runs.Run``."""
+
+    id: int
     rows: int
     digest: bytes
-    filled: tuple[int, ...] | None
     plans: list[dict[str, Any]]
     assets: dict[str, dict[str, Any]]
+
+
+AnyShare = TypeVar("AnyShare", bound=Share)
+
+
+def append_live(runs: list[AnyShare], run: AnyShare, scope: str) -> None:
+    """Append a slice's next run to those whose rows are stored: a full one wrote all anew."""
+    if scope == "full":
+        runs.clear()
+    runs.append(run)
+
+
+class Shares:
+    """Which of a slice's runs wrote which rows."""
+
+    def __init__(self, runs: Sequence[Share]) -> None:
+        """Take the runs whose rows are stored, in their order."""
+        self._runs = runs
+        self._filled = {
+            number: position for position, run in enumerate(runs) for number in run.filled or ()
+        }
+
+    def owner(self, geometry: int, parcel_set: int) -> int | None:
+        """Return the position of the run that wrote a geometry which a parcel set introduced."""
+        if geometry in self._filled:
+            return self._filled[geometry]
+        for position, run in enumerate(self._runs):
+            if run.filled is None and run.after < parcel_set <= run.to:
+                return position
+        return None
 
 
 @dataclass(frozen=True)
@@ -218,11 +244,9 @@ def live_runs(
     )
     found: dict[tuple[int, int], list[StoredRun]] = {}
     for scene, product, scope, number, after, to, rows, digest, filled, *rest in cursor:
-        runs = found.setdefault((scene, product), [])
-        if scope == "full":
-            runs.clear()
         ids = None if filled is None else tuple(filled)
-        runs.append(StoredRun(number, after, to, rows, bytes(digest), ids, *rest))
+        run = StoredRun(after, to, ids, number, rows, bytes(digest), *rest)
+        append_live(found.setdefault((scene, product), []), run, scope)
     return found
 
 

@@ -62,7 +62,7 @@ def replace_slice(cursor: Cursor, leaf: str, rows: Slice, run: Run, item_id: int
     were no old ones. Otherwise the old ones go to ``cbm.signature_archived``, all in the caller's
     transaction. The work item must be running in full under the run's token.
     """
-    digest = evidence.digest_of(rows)
+    digest = signatures.digest(rows)
     stored = evidence.stored_slice(cursor, run.scene_id, run.dataset_id, run.product_id)
     if digest == stored.digest:
         _append(cursor, run, rows, digest, 0)

@@ -105,6 +105,14 @@ def insert(cursor: Cursor, leaf: str, rows: Slice) -> bytes:
     return digest.digest()
 
 
+def digest(rows: Slice) -> bytes:
+    """Return the digest that :func:`insert` gives a slice."""
+    found = hashlib.sha256()
+    for body in pack(rows):
+        found.update(body)
+    return found.digest()
+
+
 def pack(rows: Slice, batch_rows: int = _BATCH_ROWS) -> Iterator[memoryview]:
     """Yield the rows of a slice in PostgreSQL's binary COPY format, without header and trailer."""
     layout = _layout(rows.stats.shape[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from cbm_core.db import Cursor, one_row
 from cbm_core.errors import CbmError
-from cbm_extract.store.signatures import CLASSES, Slice, pack
+from cbm_extract.store.signatures import CLASSES, Slice
 
 # Of what the server sends, before it is parsed.
 _CHUNK_BYTES = 16_000_000
@@ -46,14 +45,6 @@ class Month:
     def end(self) -> datetime:
         """The first moment after it."""
         return (self.start + timedelta(days=31)).replace(day=1)
-
-
-def digest(rows: Slice) -> bytes:
-    """Return the digest that :func:`cbm_extract.store.signatures.insert` gives the slice."""
-    found = hashlib.sha256()
-    for body in pack(rows):
-        found.update(body)
-    return found.digest()
 
 
 def read_month(cursor: Cursor, month: Month, take: Callable[[Slice], None]) -> None:
@@ -215,11 +206,13 @@ def _classes(rows: NDArray[np.void]) -> NDArray[np.int64]:
     return counts
 
 
-def single_runs(cursor: Cursor, dataset_id: int) -> dict[tuple[int, int], bytes]:
-    """Return (product id, scene id) -> digest of slices that one run alone wrote."""
+def whole_digests(cursor: Cursor, dataset_id: int) -> dict[tuple[int, int], bytes]:
+    """Return (product id, scene id) -> digest of slices that one run alone wrote: a full one."""
     cursor.execute(
-        """SELECT product_id, scene_id, min(digest::text)::bytea FROM cbm.run
-           WHERE dataset_id = %s GROUP BY 1, 2 HAVING count(*) = 1""",
+        """SELECT product_id, scene_id, digest FROM (
+             SELECT DISTINCT ON (product_id, scene_id) product_id, scene_id, scope, digest
+             FROM cbm.run WHERE dataset_id = %s ORDER BY product_id, scene_id, id DESC) AS last
+           WHERE scope = 'full'""",
         (dataset_id,),
     )
     return {(product, scene): bytes(found) for product, scene, found in cursor.fetchall()}

@@ -8,7 +8,7 @@ and new ids.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
 
@@ -192,22 +192,27 @@ def link_superseded(cursor: Cursor) -> None:
     )
 
 
-def set_digests(cursor: Cursor, digests: dict[tuple[int, int], bytes]) -> None:
-    """Let archived runs that alone wrote a slice have its digest under the ids it has here.
+def move_runs(cursor: Cursor, runs: Iterable[tuple[int, bytes, Sequence[int] | None]]) -> None:
+    """Let archived runs (id, digest, geometries) say what they wrote under the ids it has here.
 
-    ``digests``: (product id, scene id) here -> digest. It covers ids, so that it changes with them.
+    Where geometries (archived ids, rising) are given, the run wrote these, as one that fills a gap.
+    Plans are not mentioned any more: their contents are of ids.
     """
     execute_values(
         cursor,
-        """UPDATE pg_temp.archived_run a SET digest = v.digest
-           FROM (VALUES %s) AS v (product_id, scene_id, digest),
-             pg_temp.ids_product p, pg_temp.ids_scene s
-           WHERE p.new = v.product_id AND s.new = v.scene_id
-             AND a.product_id = p.old AND a.scene_id = s.old
-             AND NOT EXISTS (SELECT FROM pg_temp.archived_run o WHERE o.id <> a.id
-                             AND o.product_id = a.product_id AND o.scene_id = a.scene_id)""",
-        [(*key, digest) for key, digest in digests.items()],
+        """UPDATE pg_temp.archived_run a SET digest = v.digest, plans = '[]',
+             geometry_ids = coalesce(v.ids::integer[], a.geometry_ids),
+             scope = CASE WHEN v.ids IS NULL THEN a.scope ELSE 'fill' END
+           FROM (VALUES %s) AS v (id, digest, ids) WHERE a.id = v.id""",
+        [
+            (number, digest, None if ids is None else _text_array(ids))
+            for number, digest, ids in runs
+        ],
     )
+
+
+def _text_array(ids: Sequence[int]) -> str:
+    return "{" + ",".join(map(str, ids)) + "}"
 
 
 def reopen_items(cursor: Cursor) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 # Of these the stored statistics are none the worse: the world has moved on.
 WARNINGS = frozenset(
-    "asset_changed asset_redefined asset_missing asset_unreachable recompute_impossible".split()
+    "asset_changed asset_redefined asset_missing asset_unreachable plan_missing"
+    " recompute_impossible".split()
 )
 
 _LISTED = 20

@@ -84,7 +84,7 @@ def _compare(
     same = _rows(again, has_row)
     with transaction(connection) as cursor:
         found = evidence.stored_slice(cursor, again.scene_id, again.dataset_id, again.product_id)
-        if found.digest == evidence.digest_of(same):
+        if found.digest == signatures.digest(same):
             return findings
         rows: dict[int, bytes] = {}
         evidence.copy_rows(

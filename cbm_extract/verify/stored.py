@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cbm_core.db import Cursor
 from cbm_extract.store import evidence
-from cbm_extract.store.evidence import Slot, StoredRun
+from cbm_extract.store.evidence import Shares, Slot, StoredRun
 from cbm_extract.verify.findings import Finding
 
 # Where a row in PostgreSQL's binary form has its keys (see cbm_extract.store.signatures).
@@ -49,29 +49,19 @@ class _Tally:
 
     def __init__(self, runs: Sequence[StoredRun], origins: Origins) -> None:
         self._runs, self._origins = runs, origins
-        self._filled = {
-            number: position for position, run in enumerate(runs) for number in run.filled or ()
-        }
+        self._shares = Shares(runs)
         self._digests = [hashlib.sha256() for _ in runs]
         self._rows = [0] * len(runs)
         self._strays = 0
 
     def take(self, row: bytes) -> None:
-        position = self._owner(int.from_bytes(row[_GEOMETRY], "big"))
+        geometry = int.from_bytes(row[_GEOMETRY], "big")
+        position = self._shares.owner(geometry, self._origins.of(geometry))
         if position is None:
             self._strays += 1
         else:
             self._digests[position].update(row)
             self._rows[position] += 1
-
-    def _owner(self, geometry: int) -> int | None:
-        if geometry in self._filled:
-            return self._filled[geometry]
-        origin = self._origins.of(geometry)
-        for position, run in enumerate(self._runs):
-            if run.filled is None and run.after < origin <= run.to:
-                return position
-        return None
 
     def findings(self, slot: Slot) -> list[Finding]:
         found = []
@@ -178,10 +168,11 @@ def check_plans(cursor: Cursor, dataset_id: int, slots: Sequence[Slot]) -> list[
         for run in runs.get(slot.key, ()):
             for used in run.plans:
                 key = used["parcel_set_id"], used["lattice"], used["buffer_m"]
+                kind = "plan_changed" if key in stored else "plan_missing"
                 if stored.get(key) != used["content_hash"]:
                     text = (
                         f"run {run.id} used the plan of parcel set {key[0]} on {key[1]}, which"
-                        f" {'has another content' if key in stored else 'is gone'} now"
+                        f" {'has another content now' if key in stored else 'is not stored'}"
                     )
-                    found.append(_finding("plan_changed", slot, text, run=run.id))
+                    found.append(_finding(kind, slot, text, run=run.id))
     return found

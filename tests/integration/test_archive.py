@@ -19,6 +19,7 @@ from cbm_core.verbs import Context
 from cbm_extract.archive import export, parquet
 from cbm_extract.archive.verbs import EXPORT, RESTORE
 from cbm_extract.store import signatures
+from cbm_extract.verify.verbs import VERIFY
 from tests import postgis
 from tests.extraction import LEFT, TOP, World, texture
 from tests.factories import add_parcels, sql, square
@@ -159,6 +160,8 @@ def test_a_fresh_database_gets_everything_and_works_on(world, archive, other):
     for table in TABLES:
         assert after[table] == before[table], table
     digests(other)
+    verified = run(VERIFY, other, dataset="tt:2024").result["findings"]
+    assert {finding["kind"] for finding in verified} == {"plan_missing"}
     assert not run(RESTORE, other, folder=archive).changed
     # Ids go on after the restored ones, and there is nothing left to extract.
     moved = World(other, world.folder, world.dataset)
@@ -216,6 +219,26 @@ def test_a_database_with_other_ids_takes_the_rows_over(db, tmp_path, other):
     assert sql(other, "SELECT min(geometry_id) FROM cbm.signature") == [(901,)]
     assert digests(other) == 1
     assert not run(RESTORE, other, folder=folder).changed
+
+
+def test_evidence_of_several_runs_follows_the_ids(world, archive, other):
+    """A full run and one of later parcels, where these came first, and all have other numbers."""
+    with database.session(other, "owner") as connection, database.transaction(connection) as cursor:
+        for table, number in (("dataset", 40), ("parcel_geometry", 900), ("scene", 70)):
+            cursor.execute(f"SELECT setval('cbm.{table}_id_seq', {number})")
+    target = World.make(other, world.folder)
+    shapes = [square(LEFT + 110 * n, TOP - 200 - 7 * n, 95) for n in range(6)]
+    target.parcels([square(LEFT + 300, TOP - 400, 60)], layer="late")
+    target.parcels(shapes)
+    run(RESTORE, other, folder=archive)
+    runs = "SELECT scope, rows, count(*) FROM cbm.run GROUP BY 1, 2 ORDER BY 1"
+    assert {row[0] for row in sql(other, runs)} == {"full", "fill"}
+    assert run(VERIFY, other, dataset="tt:2024", recompute=True).result["findings"] == []
+    with database.session(other, "owner") as connection, database.transaction(connection) as cursor:
+        cursor.execute("SET ROLE cbm_owner")
+        cursor.execute("UPDATE cbm.signature SET px_imaged = px_imaged + 1 WHERE geometry_id = 901")
+    with pytest.raises(CbmError, match="digest"):
+        run(VERIFY, other, dataset="tt:2024")
 
 
 def test_other_parcels_are_refused_and_nothing_is_changed(world, archive, other):
