@@ -322,6 +322,23 @@ def due(settings, now):
         return [(one.month.month, one.reason) for one in partitions.plan(cursor, None, now)]
 
 
+@pytest.mark.parametrize("day", ["2024-05-01 BC", "12024-05-01", "infinity"])
+def test_a_month_that_no_image_is_of_gets_no_partition(db, month, day):
+    with pytest.raises(psycopg2.DataError):
+        sql(db, "SELECT cbm.ensure_signature_partition(%s::smallint, %s::date)", month, day)
+
+
+def test_functions_with_the_owners_rights_are_not_everybodys(db):
+    """Their search path is fixed, and nobody may call them who was not told to."""
+    assert not sql(
+        db,
+        """SELECT p.proname FROM pg_proc p
+           WHERE p.pronamespace = 'cbm'::regnamespace AND p.prosecdef
+             AND (has_function_privilege('public', p.oid, 'EXECUTE') OR NOT EXISTS (
+               SELECT FROM unnest(p.proconfig) c WHERE c LIKE 'search_path=pg_catalog, cbm, %%'))""",
+    )
+
+
 def test_due_after_quiet_days_or_by_disorder_and_not_again(db):
     dataset, now = add_dataset(db), datetime(2024, 8, 1, tzinfo=UTC)
     add_product(db)

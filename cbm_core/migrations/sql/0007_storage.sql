@@ -52,6 +52,10 @@ BEGIN
   IF NOT EXISTS (SELECT FROM cbm.dataset d WHERE d.id = dataset AND purged_at IS NULL) THEN
     RAISE EXCEPTION 'no dataset %', dataset USING ERRCODE = 'no_data_found';
   END IF;
+  -- Names of months say neither BC nor five digits of a year.
+  IF first_day NOT BETWEEN '1900-01-01' AND '2999-12-31' THEN
+    RAISE EXCEPTION 'no image is of %', month USING ERRCODE = 'datetime_field_overflow';
+  END IF;
   IF to_regclass(format('cbm.%I', leaf)) IS NOT NULL THEN
     RETURN leaf;
   END IF;
@@ -228,6 +232,7 @@ BEGIN
   RETURN NULL;
 END
 $$;
+REVOKE ALL ON FUNCTION forget_partition_state FROM PUBLIC;
 CREATE TRIGGER dataset_purged_state AFTER UPDATE OF purged_at ON dataset
   FOR EACH ROW WHEN (OLD.purged_at IS NULL AND NEW.purged_at IS NOT NULL) EXECUTE FUNCTION forget_partition_state();
 
