@@ -14,15 +14,18 @@ from cbm_extract.engine.areas import Area, Areas
 from cbm_extract.engine.jobs import Job
 from cbm_extract.engine.pouring import NegativeShare, blamed, pour, read_one
 from cbm_extract.engine.slices import Classes, JobResult, tile_rank
-from cbm_extract.plan.lattice import Grid, Placement, place
+from cbm_extract.plan.lattice import Grid, Placement, canonical_crs, place
 from cbm_extract.plan.runs import Runs
+from cbm_extract.read import gdal
 from cbm_extract.read.ahead import Decoder
+from cbm_extract.read.header import RasterHeader
 from cbm_extract.read.strips import Band, Strip, open_band
 from cbm_extract.reduce.classes import as_classes, class_counts
 from cbm_extract.reduce.index_values import Calibration
 from cbm_extract.reduce.indices import INDICES
 from cbm_extract.reduce.mask import Cut, Mask, class_mask, cut, without_clouded
 from cbm_extract.reduce.scene import BandRaster, ProductResult, SceneReducer
+from cbm_extract.scene import Extent
 from cbm_extract.store.work import SceneRow
 
 # The band that betrays an offset applied twice, and the share of negative values that does.
@@ -79,7 +82,7 @@ class SceneReading:
             decoder = stack.enter_context(Decoder(self._threads))
             self._read_classes(jobs, decoder)
             reducer = SceneReducer(self._rasters)
-            added = [job for job in jobs if self._add(reducer, job)]
+            added = [job for job in jobs if job.error is None and self._add(reducer, job)]
             self._masks.clear()
             groups = [
                 {name: self._bands[name] for name in group}
@@ -97,6 +100,7 @@ class SceneReading:
         with blamed(name):
             band = stack.enter_context(open_band(self._scene.assets[name]))
             header = band.header
+            _check_place(self._scene, header)
             grid = Grid(header.crs, header.transform, header.width, header.height)
             calibration = Calibration(band.nodata, band.asset.scale, band.asset.offset)
             self._bands[name] = band
@@ -220,6 +224,27 @@ class SceneReading:
             tile_rank(ids, imaged, self._areas.out_of_zone(job.item.dataset_id)),
             counts.of(ids) if counts else None,
         )
+
+
+def _check_place(scene: SceneRow, header: RasterHeader) -> None:
+    """Refuse a raster that is not where the scene is: it would show no parcel, without a word."""
+    there, here = scene.extent, header.extent
+    same_crs = canonical_crs(there.crs) == canonical_crs(here.crs)
+    left, bottom, right, top = there.bounds
+    west, south, east, north = here.bounds
+    if same_crs and west < right and left < east and south < top and bottom < north:
+        return
+    raise CbmError(
+        "raster_misplaced",
+        f"{gdal.shown(header.href)} covers {_rectangle(here)}; expected a raster within"
+        f" {_rectangle(there)}, where {scene.name} is catalogued.",
+        "Put the right file there, or catalogue the scene anew, then retry.",
+    )
+
+
+def _rectangle(extent: Extent) -> str:
+    bounds = ", ".join(f"{value:.10g}" for value in extent.bounds)
+    return f"({bounds}) in {extent.crs}"
 
 
 def _mask_key(job: Job) -> MaskKey:

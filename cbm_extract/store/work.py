@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cbm_core.db import Cursor, one_row
-from cbm_extract.scene import BandAsset
+from cbm_extract.scene import BandAsset, Extent
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class SceneRow:
     reference: str
     part: str
     obstime: datetime
+    extent: Extent
     assets: dict[str, BandAsset]
     overruled: frozenset[str] = frozenset()
 
@@ -29,9 +30,11 @@ class SceneRow:
 def scene(cursor: Cursor, scene_id: int) -> SceneRow:
     """Return a scene by its id."""
     cursor.execute(
-        "SELECT id, reference, part, obstime, assets, overruled FROM cbm.scene WHERE id = %s",
+        """SELECT id, reference, part, obstime, extent_crs, extent_bounds, assets, overruled
+           FROM cbm.scene WHERE id = %s""",
         (scene_id,),
     )
-    number, reference, part, obstime, assets, overruled = one_row(cursor)
+    number, reference, part, obstime, crs, bounds, assets, overruled = one_row(cursor)
+    extent = Extent(crs, tuple(bounds))
     bands = {band: BandAsset.from_json(document) for band, document in assets.items()}
-    return SceneRow(number, reference, part, obstime, bands, frozenset(overruled))
+    return SceneRow(number, reference, part, obstime, extent, bands, frozenset(overruled))

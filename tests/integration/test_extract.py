@@ -291,12 +291,46 @@ class TestFailure:
         assert len(world.rows("p")) == 1
         assert world.rows("q") == {}
 
+    def test_a_mask_that_cannot_be_made_fails_only_the_products_that_have_it(self, world):
+        world.parcels([FIELD])
+        degrees = {"crs": "EPSG:4326", "res": 1e-4}
+        left, _, _, top = transformed(FIELD, "EPSG:32632").bounds
+        place = {"left": round(left - 1e-3, 4), "top": round(top + 1e-3, 4), **degrees}
+        classes = np.full((60, 80), 4, "uint8")
+        bands = {"B04": texture(), "SCL": classes}
+        world.scene({band: world.raster(band, array, **place) for band, array in bands.items()})
+        masked = {**B04, "name": "q", "mask_classes": [8], "mask_dilation_m": 20}
+        error = refused(world, B04, masked)
+        assert [(f["product"], f["code"]) for f in error.details["failed"]] == [
+            ("q", "dilation_in_degrees")
+        ]
+        assert len(world.rows("p")) == 1
+        assert world.rows("q") == {}
+
     def test_a_scene_without_any_of_the_bands(self, world):
         world.parcels([FIELD])
         world.scene({"red": texture()})
         error = refused(world, B04)
         assert [f["code"] for f in error.details["failed"]] == ["no_bands"]
         assert "red" in error.message
+
+    def test_a_raster_that_is_not_where_its_scene_is(self, world):
+        (number,) = world.parcels([FIELD])
+        moved = {"other zone": {"crs": "EPSG:32633"}, "other place": {"left": LEFT + 10 * COLS}}
+        for day, (name, given) in enumerate(moved.items(), 4):
+            paths = {"B08": world.raster(f"{day}_B08", texture())}
+            paths["B04"] = world.raster(f"{day}_B04", texture(), **given)
+            world.scene(paths, reference=name, obstime=MAY[day])
+        error = refused(world, B04, {**B04, "name": "infrared", "bands": ["B08"]})
+        assert [f["code"] for f in error.details["failed"]] == ["raster_misplaced"] * 2
+        assert "EPSG:32633; expected a raster within (600000, 5299440, 600800," in error.message
+        assert world.rows() == {}
+        assert count(world, "run") == len(moved)
+        for day in (4, 5):
+            world.raster(f"{day}_B04", texture())
+        retry(world)
+        world.extract(B04)
+        assert set(world.rows(scene=1)) == set(world.rows(scene=2)) == {number}
 
     def test_files_that_are_no_rasters_or_lie_on_no_lattice(self, world):
         world.parcels([FIELD])
