@@ -43,11 +43,13 @@ class Copy:
     users: int = 0
     stopped: Event = field(default_factory=Event)
     _future: Future[Path | None] | None = None
+    _begun: Lock = field(default_factory=Lock)
 
     def begin(self) -> None:
         """Start to fetch; files begun earlier come first."""
-        if self._future is None:
-            self._future = self._staging.submit(self)
+        with self._begun:
+            if self._future is None:
+                self._future = self._staging.submit(self)
 
     def path(self) -> Path | None:
         """Wait for the copy; None where there is no room for it.

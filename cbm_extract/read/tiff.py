@@ -46,6 +46,7 @@ _YCBCR = 6
 _SEPARATE = 2
 # Larger blocks take more memory than strips may: GDAL reads those a few rows at a time.
 _MAX_BLOCK_BYTES = 64 * 2**20
+_SLACK = 2**16  # bytes
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,8 @@ def _layout(path: Path, page: Any, index: int) -> _Layout | None:
     samples = 1 if separate else count
     if not (_plain(page) and 1 <= index <= count):
         return None
-    if block_shape[0] * block_shape[1] * samples * page.dtype.itemsize > _MAX_BLOCK_BYTES:
+    raw = block_shape[0] * block_shape[1] * samples * page.dtype.itemsize
+    if raw > _MAX_BLOCK_BYTES:
         return None
     shape = page.imagelength, page.imagewidth
     grid = tuple(-(-size // block) for size, block in zip(shape, block_shape, strict=True))
@@ -205,6 +207,9 @@ def _layout(path: Path, page: Any, index: int) -> _Layout | None:
     offset, size = offset[plane], size[plane]
     if ((offset == 0) != (size == 0)).any():
         return None
+    # A size that no compression makes of a block would be read into memory as it stands.
+    if size.max() > 2 * raw + _SLACK:
+        return None
     return _Layout(
         shape,
         block_shape,
@@ -212,7 +217,8 @@ def _layout(path: Path, page: Any, index: int) -> _Layout | None:
         samples,
         0 if separate else index - 1,
         page.dtype.newbyteorder("="),
-        page.predictor,
+        # A predictor is a matter of the compression: without one libtiff passes over the tag.
+        page.predictor if _DECODERS[page.compression] else 1,
         _DECODERS[page.compression],
         offset,
         size,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cbm_core.errors import CbmError
@@ -168,9 +169,8 @@ def _find_codestream(file: int) -> tuple[int, int, _Image | None]:
     raise Unserved
 
 
-def _boxes(file: int, offset: int, end: int) -> list[tuple[bytes, int, int]]:
-    """Return kind, start and end of the boxes' contents."""
-    found = []
+def _boxes(file: int, offset: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and end of the boxes' contents."""
     while offset < end:
         length, kind = struct.unpack(">I4s", read_exactly(file, offset, 8))
         start = offset + 8
@@ -182,11 +182,8 @@ def _boxes(file: int, offset: int, end: int) -> list[tuple[bytes, int, int]]:
             raise ValueError(f"the box at byte {offset} has no valid length")
         if stop > end:
             raise ValueError(f"the box at byte {offset} promises {stop - end} bytes more")
-        found.append((kind, start, stop))
-        if kind == b"jp2c":
-            break
+        yield kind, start, stop
         offset = stop
-    return found
 
 
 def _image_box(file: int, start: int, stop: int) -> _Image | None:

@@ -247,3 +247,34 @@ def test_damage_inside_names_the_first_rows_of_it(tmp_path, threads):
         as_extracted(path, threads)
     assert caught.value.code == "raster_damaged"
     assert (caught.value.details["row_start"], caught.value.details["row_stop"]) == (640, 672)
+
+
+@pytest.mark.parametrize("layout", [{}, {"tile": (32, 32)}])
+def test_a_predictor_without_compression_is_none(tmp_path, layout):
+    path = tmp_path / "a.tif"
+    tag = (318, "H", 1, 2, True)
+    tifffile.imwrite(path, texture(70, 131), extratags=[tag], software=False, **layout)
+    with tifffile.TiffFile(path) as file:
+        at = file.pages.first.tags[318].offset
+    body = bytearray(path.read_bytes())
+    body[at : at + 2] = (317).to_bytes(2, "little")
+    path.write_bytes(body)
+    with tifffile.TiffFile(path) as file:
+        assert file.pages.first.predictor == 2
+    with rasterio.open(path) as dataset:
+        np.testing.assert_array_equal(whole(open_tiff(path, 1)), dataset.read(1))
+
+
+def test_a_block_of_absurd_size_is_left_to_gdal(tmp_path):
+    noise = np.random.default_rng(1).integers(0, 65536, (300, 300), "uint16")
+    tiles = {"tiled": True, "blockxsize": 256, "blockysize": 256}
+    path = write(tmp_path / "a.tif", noise, compress="deflate", **tiles)
+    assert open_tiff(path, 1) is not None
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages.first.tags["TileByteCounts"]
+        assert tag.dtype == tifffile.DATATYPE.LONG
+        at = tag.valueoffset
+    body = bytearray(path.read_bytes()) + bytes(2**20)
+    body[at : at + 4] = (2**20).to_bytes(4, "little")
+    path.write_bytes(body)
+    assert open_tiff(path, 1) is None
