@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shlex
 import shutil
@@ -35,6 +36,18 @@ from tests.postgis import Server
 OURS, PLAIN, SAME = "cbm parcels import", "ogr2ogr", "ogr2ogr and SQL"
 _LARGE = 4  # the second file has so many times as many parcels
 _GROWTH_KB = 1.0  # per parcel: ids, boxes and hashes stand in memory, geometries do not
+# Peers need geopandas; a host that imports has neither it nor pandas, and pyogrio and pyarrow load
+# what they find.
+_CBM = """
+import sys
+class Absent:
+    def find_spec(name, path=None, target=None):
+        if name in ("geopandas", "pandas"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent)
+from cbm_extract.cli import main
+sys.exit(main())
+"""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -90,11 +103,15 @@ SELECT parcel_id FROM clean GROUP BY 1 HAVING count(*) > 1;
 """
 
 
-def write_parcels(path: Path, count: int, seed: int) -> Path:
-    """Write parcels with an id, a crop, and columns that an import drops; once."""
+def write_parcels(folder: Path, count: int, seed: int, times: int) -> Path:
+    """Write parcels with an id, a crop, and columns that an import drops; once.
+
+    ``times`` as many parcels lie on so many times the area of the tile.
+    """
+    path = folder / f"parcels-{count}x{times}-{seed}.gpkg"
     if path.is_file():
         return path
-    polygons = workload.parcels(count, seed)
+    polygons = workload.parcels(times * count, seed, math.sqrt(times) * workload.SIDE)
     number = np.arange(len(polygons))
     frame = gpd.GeoDataFrame(
         {
@@ -163,7 +180,7 @@ def ours(path: Path, server: Server, template: str, cost: Cost) -> None:
     config = server.directory / "cbm.toml"
     lines = [f"{key} = {json.dumps(value)}" for key, value in settings.database.items()]
     config.write_text("\n".join(["[database]", *lines, ""]))
-    command = [sys.executable, "-m", "cbm_extract.cli", "--config", str(config)]
+    command = [sys.executable, "-c", _CBM, "--config", str(config)]
     command += ["parcels", "import", "bm:2024", str(path), "--id", "column:parcel_id"]
     run([*command, "--crop-code", "crop_code", "--crop-name", "crop_name"], server, cost)
     postgis.drop_database(server, name)
@@ -187,10 +204,8 @@ def theirs(path: Path, server: Server, template: str, cost: Cost, *, same: bool)
 
 def benchmark(arguments: argparse.Namespace, report: Report) -> None:
     small, large = (
-        write_parcels(
-            arguments.folder / f"parcels-{count}-{arguments.seed}.gpkg", count, arguments.seed
-        )
-        for count in (arguments.count, _LARGE * arguments.count)
+        write_parcels(arguments.folder, arguments.count, arguments.seed, times)
+        for times in (1, _LARGE)
     )
     report.workload = {"parcels": arguments.count, "file": f"{small.stat().st_size / 1e6:.0f} MB"}
     peer = shutil.which("ogr2ogr") is not None
