@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 
@@ -28,3 +29,12 @@ class CbmError(Exception):
             "hint": self.hint,
             "details": self.details,
         }
+
+
+def folder_unusable(folder: Path, error: OSError) -> CbmError:
+    """Return the error of a folder that cannot be read or written: ``cannot_read``."""
+    return CbmError(
+        "cannot_read",
+        f"{folder} cannot be looked at: {error.strerror or error}.",
+        "Name a folder that you may read and write.",
+    )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from cbm_core import db
 from cbm_core.datasets import store
@@ -37,6 +37,15 @@ def parse_bounds(text: str) -> list[float]:
     return parts
 
 
+def _checked(text: str) -> str:
+    parse_bounds(text)
+    return text
+
+
+BoundsText = Annotated[str, AfterValidator(_checked)]
+"""A field of what :func:`parse_bounds` reads."""
+
+
 class _Name(ChangingArguments):
     aoi: str = positional("Short name of the area, e.g. ie.", pattern=_AOI)
     year: int = positional("Year of declaration.", ge=1980, le=2200)
@@ -49,7 +58,7 @@ class _Add(_Name):
     imagery_end: date | None = Field(
         default=None, description="Last day of imagery, inclusive; default 31 December of the year."
     )
-    bounds: str | None = Field(
+    bounds: BoundsText | None = Field(
         default=None,
         description="west,south,east,north of the area in degrees (EPSG:4326): an import reports "
         "parcels outside. A negative west is written --bounds=-10.7,51.3,-5.9,55.5.",
@@ -59,13 +68,6 @@ class _Add(_Name):
         description="The database roles that may read the dataset: all of them, others lose it. "
         "Left out: unchanged.",
     )
-
-    @field_validator("bounds")
-    @classmethod
-    def _bounds(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_bounds(value)
-        return value
 
     @model_validator(mode="after")
     def _period(self) -> _Add:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from cbm_core import db
 from cbm_core.datasets.store import Dataset, require_dataset
 from cbm_core.db import Connection, Cursor
-from cbm_core.errors import CbmError
+from cbm_core.errors import CbmError, folder_unusable
 from cbm_core.progress import step
 from cbm_core.settings import Settings
 from cbm_extract.archive import manifest, parquet
@@ -111,13 +111,15 @@ def prepare(folder: Path, dataset: str) -> None:
     """See that the folder is new, empty or an archive of the same dataset.
 
     Raises:
-        CbmError: ``folder_occupied`` when it holds something else.
+        CbmError: ``folder_occupied`` when it holds something else, ``cannot_read`` when it is none.
 
     """
-    if not folder.exists() or not any(folder.iterdir()):
-        return
+    try:
+        held = [path.name for path in folder.iterdir()] if folder.exists() else []
+    except OSError as error:
+        raise folder_unusable(folder, error) from error
     ours = {manifest.NAME, "signatures", "tables"}
-    strange = sorted(p.name for p in folder.iterdir() if p.name not in ours and p.name[0] != ".")
+    strange = sorted(name for name in held if name not in ours and name[0] != ".")
     known = manifest.read(folder).dataset if (folder / manifest.NAME).exists() else dataset
     if strange or known != dataset:
         what = f"an archive of {known}" if known != dataset else ", ".join(strange[:5])
@@ -129,7 +131,23 @@ def prepare(folder: Path, dataset: str) -> None:
 
 
 def run(connection: Connection, plan: Plan, folder: Path) -> Result:
-    """Write tables and signatures; the manifest comes last, and old files go."""
+    """Write tables and signatures; the manifest comes last, and old files go.
+
+    Raises:
+        CbmError: ``cannot_write`` when the folder cannot be written to, or its disk is full.
+
+    """
+    try:
+        return _run(connection, plan, folder)
+    except OSError as error:
+        raise CbmError(
+            "cannot_write",
+            f"{folder} could not be written: {error.strerror or error}.",
+            "Name a folder that you may write, or make room; then run the same command again.",
+        ) from error
+
+
+def _run(connection: Connection, plan: Plan, folder: Path) -> Result:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / manifest.NAME).unlink(missing_ok=True)
     files, digests = [], []

@@ -70,9 +70,11 @@ def plan(
     )
     newest = one_row(cursor)[0]
     if newest is None:
+        cursor.execute("SELECT aoi || ':' || year FROM cbm.dataset WHERE id = %s", (dataset_id,))
+        name = one_row(cursor)[0]
         raise CbmError(
             "no_parcels",
-            "The dataset has no parcels, so there is nothing to extract.",
+            f"The dataset {name} has no parcels, so there is nothing to extract.",
             "Import them with `cbm parcels import`.",
         )
     products = tuple(

@@ -10,6 +10,7 @@ from cbm_core.verbs import Answer, Arguments, ChangingArguments, Context, Verb, 
 from cbm_extract.ledger import overview, rate, redo
 from cbm_extract.ledger.overview import Failure
 from cbm_extract.ledger.states import STATES, Scope
+from cbm_extract.store import standing
 from cbm_extract.store.products import registered_ids
 
 _LISTED = 20
@@ -97,6 +98,8 @@ def _retry(arguments: _Retry, context: Context) -> Answer:
     with db.session(context.settings) as connection, db.transaction(connection) as cursor:
         dataset = require_dataset(cursor, arguments.dataset)
         products = registered_ids(cursor, arguments.products) if arguments.products else None
+        if arguments.scene:
+            standing.require(cursor, arguments.scene, None)
         failed = overview.failures(
             cursor, Scope(dataset.id, products), code=arguments.code, reference=arguments.scene
         )
@@ -123,6 +126,8 @@ def _redo(arguments: _Redo, context: Context) -> Answer:
     with db.session(context.settings) as connection, db.transaction(connection) as cursor:
         dataset = require_dataset(cursor, arguments.dataset)
         products = registered_ids(cursor, arguments.products) if arguments.products else None
+        if arguments.scene:
+            standing.require(cursor, arguments.scene, None)
         found = redo.find(cursor, Scope(dataset.id, products), arguments.scene)
         if not arguments.check:
             redo.mark(cursor, dataset.name, found, arguments.reason)

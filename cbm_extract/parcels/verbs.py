@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from cbm_core import db
 from cbm_core.datasets.store import Dataset, require_dataset
-from cbm_core.datasets.verbs import parse_bounds
+from cbm_core.datasets.verbs import BoundsText, parse_bounds
 from cbm_core.verbs import Answer, Arguments, Context, Verb, positional
 from cbm_extract.parcels import mapping, scan
 from cbm_extract.parcels.checks import Duplicates
@@ -64,7 +64,7 @@ class _Reading(Arguments):
         ge=0,
         description="Overlaps above this area are reported; 100 is one pixel of 10 m.",
     )
-    bounds: str | None = Field(
+    bounds: BoundsText | None = Field(
         default=None,
         description="west,south,east,north in degrees: parcels outside are reported, and refused "
         "if all are. A negative west is written --bounds=-10.7,51.3,-5.9,55.5.",
@@ -81,13 +81,6 @@ class _Reading(Arguments):
     @classmethod
     def _id(cls, value: str) -> str:
         mapping.parse_id(value)
-        return value
-
-    @field_validator("bounds")
-    @classmethod
-    def _bounds(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_bounds(value)
         return value
 
     def options(self, default_bounds: list[float] | None = None) -> Options:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from cbm_core import bands as band_names
 from cbm_core import db
 from cbm_core.datasets.store import require_dataset
-from cbm_core.errors import CbmError
+from cbm_core.errors import CbmError, folder_unusable
 from cbm_core.verbs import Answer, Arguments, ChangingArguments, Context, Verb, positional
 from cbm_extract.report import collect, figure, page, series
 from cbm_extract.report.collect import Report
@@ -156,11 +156,7 @@ def plan_report(report: Report, folder: Path) -> ReportPlan:
     try:
         stale = [name for name, new in content.items() if _read(folder / name) != new]
     except OSError as error:
-        raise CbmError(
-            "cannot_read",
-            f"{folder} cannot be looked at: {error.strerror or error}.",
-            "Name a folder that you may read and write.",
-        ) from error
+        raise folder_unusable(folder, error) from error
     return ReportPlan(folder, content, stale)
 
 

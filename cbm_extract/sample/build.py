@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from cbm_core.errors import CbmError
+from cbm_core.errors import CbmError, folder_unusable
 from cbm_core.progress import step
 from cbm_extract.sample import crops, files, scenes, stac, texts, truth
 from cbm_extract.sample.fields import Fields, make_fields
@@ -75,11 +75,7 @@ def plan(folder: Path, recipe: Recipe) -> Plan:
     try:
         return _plan(folder, recipe)
     except OSError as error:
-        raise CbmError(
-            "cannot_read",
-            f"{folder} cannot be looked at: {error.strerror or error}.",
-            "Name a folder that you may read and write.",
-        ) from error
+        raise folder_unusable(folder, error) from error
 
 
 def _plan(folder: Path, recipe: Recipe) -> Plan:

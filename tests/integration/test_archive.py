@@ -327,6 +327,17 @@ def test_a_part_can_be_exported_and_a_folder_is_not_mixed(world, archive, tmp_pa
     assert len(list(archive.glob("signatures/**/*.parquet"))) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "code"), [("a_file", "cannot_read"), ("a_file/in", "cannot_write")]
+)
+def test_a_folder_that_cannot_be_one_is_named(world, tmp_path, name, code):
+    (tmp_path / "a_file").write_text("mine")
+    with pytest.raises(CbmError) as caught:
+        run(EXPORT, world.settings, dataset="tt:2024", folder=tmp_path / name)
+    assert (caught.value.code, str(tmp_path / name) in caught.value.message) == (code, True)
+    assert (tmp_path / "a_file").read_text() == "mine"
+
+
 def test_one_moment_is_exported(world, tmp_path):
     """Rows that come while files are written are in none of them."""
     with closing(export.snapshot(world.settings)) as connection:

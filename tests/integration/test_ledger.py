@@ -137,6 +137,7 @@ class TestEnqueue:
         with pytest.raises(CbmError) as caught:
             do(db, enqueue.plan, dataset, [Wanted("s2", "s2", None)], *YEAR)
         assert caught.value.code == "no_parcels"
+        assert "tt:2024" in caught.value.message
 
 
 class TestClaim:
@@ -446,6 +447,11 @@ class TestVerbs:
         assert claim(failed).items[0].attempts == 1
         assert self.call(verbs.RETRY, failed, dataset="tt:2024", scene="scene1").changed
         assert not self.call(verbs.RETRY, failed, dataset="tt:2024").changed
+
+    @pytest.mark.parametrize("verb", [verbs.RETRY, verbs.REDO])
+    def test_an_unknown_scene_is_told(self, failed, verb):
+        with pytest.raises(CbmError, match="No scene nowhere"):
+            self.call(verb, failed, dataset="tt:2024", scene="nowhere")
 
     def test_retry_of_an_unknown_product(self, failed):
         with pytest.raises(CbmError) as caught:
