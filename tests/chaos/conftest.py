@@ -8,7 +8,7 @@ import pytest
 from cbm_core.migrations import runner
 from tests import postgis
 from tests.chaos import season
-from tests.cluster import write_config
+from tests.cluster import Cluster, write_config
 
 # A commit that was acknowledged survives a crash of the server, as installed. Only that of the
 # machine it need not survive here.
@@ -61,3 +61,22 @@ def database(server, migrated) -> Iterator:
     name = postgis.new_database(server, migrated)
     yield server.settings(name)
     postgis.drop_database(server, name)
+
+
+@pytest.fixture(scope="session")
+def cluster(server, tmp_path_factory) -> Iterator[Cluster]:
+    """A cluster with two workers, to be moved to a test's own database."""
+    folder = tmp_path_factory.mktemp("cluster")
+    with Cluster.started(folder, server.settings("cbm_empty"), workers=2) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def no_dispatchers(request) -> Iterator[None]:
+    """Let no dispatcher of a test go on in the next one."""
+    yield
+    if "cluster" in request.fixturenames:
+        running = request.getfixturevalue("cluster")
+        for name in [name for name in running.processes if name.startswith("dispatcher")]:
+            running.processes.pop(name).stop()
+        running.wait_for_slots(2)
