@@ -54,3 +54,8 @@ def test_commands_mentioned_exist(text):
     properties = cli._load(name).arguments.model_fields
     for flag in re.findall(r"--([a-z-]+)", text):
         assert flag.replace("-", "_") in properties, text
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_command_is_documented(verb):
+    assert any(re.search(rf"cbm {verb}\b", page.read_text()) for page in PAGES)
