@@ -35,6 +35,7 @@ def test_a_cut_breaks_so_many_connections(link):
         with pytest.raises(requests.RequestException):
             get(link)
     assert get(link).content == BODY
+    assert link.struck == {"cut": 2}
 
 
 def test_what_passes_before_the_cut_is_what_was_asked(link):
