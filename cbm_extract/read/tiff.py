@@ -183,9 +183,7 @@ def _check_length(path: Path, layout: _Layout) -> None:
 
 def _layout(path: Path, page: Any, index: int) -> _Layout | None:
     count, separate = page.samplesperpixel, page.planarconfig == _SEPARATE
-    rows = min(page.tilelength if page.is_tiled else page.rowsperstrip, page.imagelength)
-    if page.is_tiled:
-        rows = page.tilelength
+    rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
     block_shape = rows, (page.tilewidth if page.is_tiled else page.imagewidth)
     samples = 1 if separate else count
     if not (_plain(page) and 1 <= index <= count):
