@@ -19,7 +19,7 @@ from cbm_extract.plan.pipeline import Pipeline, transform
 from cbm_extract.plan.rasterise import LatticeRuns, rasterise
 from cbm_extract.plan.rings import PixelRings, Rings
 
-CHUNK_SIZE = 50_000
+CHUNK_SIZE = 10_000
 MAX_INDEX = 2**30
 
 Int32Array = NDArray[np.int32]

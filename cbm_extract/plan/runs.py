@@ -57,9 +57,7 @@ class Runs:
     def pixels(self) -> IndexArray:
         """Pixels of each geometry, int64 [n]."""
         counts = np.zeros(len(self.indptr) - 1, dtype=np.int64)
-        has = self.indptr[1:] > self.indptr[:-1]
-        starts = self.indptr[:-1][has]
-        counts[has] = np.add.reduceat(self.length, starts, dtype=np.int64) if len(starts) else 0
+        _sum_lengths(self.indptr, self.length, counts)
         return counts
 
     @cached_property
@@ -94,3 +92,11 @@ class Runs:
 def _mark_rows(row, marks):
     for r in row:
         marks[r] = 1
+
+
+@kernel
+def _sum_lengths(indptr, length, counts):
+    # numpy's reduceat makes all lengths int64 first: the memory of the runs once more.
+    for g in range(len(counts)):
+        for j in range(indptr[g], indptr[g + 1]):
+            counts[g] += length[j]
