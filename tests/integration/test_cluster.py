@@ -173,6 +173,8 @@ class TestCrowd:
             most = max(most, sessions(world))
             time.sleep(0.05)
         assert len(answers) == 8
+        failed = sql(world.settings, "SELECT error FROM cbm.work_item WHERE error IS NOT NULL")
+        assert (states(world), failed) == ({("done", 1): 40}, [])
         assert each_once(world, 40)
         assert sum(answer.result["scenes"] for answer in answers) == 40
         # A dispatcher holds one, a worker one and a second while it beats.
