@@ -40,7 +40,8 @@ LEASE_SECONDS = 4
 DELAY = 0.04  # seconds that every request to storage takes longer, all the time
 
 _LONGEST_WAIT = 3.0  # for progress
-_BUSY_WAIT = 15.0  # for a worker at work
+_BUSY_WAIT = 60.0  # for a worker at work
+_MEETING_WAIT = 15.0  # for a request to storage
 _LONGEST_NAP = 120.0
 
 
@@ -223,8 +224,12 @@ class Chaos:
     def _tend(self) -> None:
         """Wake sleepers that others have taken over from, and heal storage when its time is up."""
         now = time.monotonic()
-        if self._heal_at and now > self._heal_at[0]:
-            self._heal()
+        if self._heal_at:
+            until, kind, before = self._heal_at
+            # It lasts until it has met somebody, though not for ever.
+            met = self.link.struck[kind] > before
+            if now > until + (0.0 if met else _MEETING_WAIT):
+                self._heal()
         for nap in list(self._naps):
             taken = bool(nap.items) and not set(nap.items) & set(
                 self.watch.items_of(nap.held.token)
