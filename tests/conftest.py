@@ -1,6 +1,7 @@
 """Fixtures every kind of test may use."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,9 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.seaweed import Seaweed
+
+# A session in a shell's background ignores interrupts, and so would the programs it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
