@@ -335,7 +335,8 @@ def test_functions_with_the_owners_rights_are_not_everybodys(db):
         """SELECT p.proname FROM pg_proc p
            WHERE p.pronamespace = 'cbm'::regnamespace AND p.prosecdef
              AND (has_function_privilege('public', p.oid, 'EXECUTE') OR NOT EXISTS (
-               SELECT FROM unnest(p.proconfig) c WHERE c LIKE 'search_path=pg_catalog, cbm, %%'))""",
+                SELECT FROM unnest(p.proconfig) c
+                WHERE c LIKE 'search_path=pg_catalog, cbm, %%'))""",
     )
 
 
