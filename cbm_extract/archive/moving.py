@@ -7,12 +7,11 @@ ids, after the old one was verified.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from cbm_extract.store import evidence, signatures
 from cbm_extract.store.evidence import Share
@@ -81,21 +80,9 @@ class Moving:
         )
         found = []
         for position, run in enumerate(runs):
-            part = _part(rows, owners == position)
+            part = rows.rows(owners == position)
             if signatures.digest(part) != run.digest:
                 continue
             named = part.geometry_ids.tolist() if position and run.filled is None else None
             found.append(MovedRun(run.id, signatures.digest(move(part)), named))
         return found
-
-
-def _part(rows: Slice, chosen: NDArray[np.bool_]) -> Slice:
-    return replace(
-        rows,
-        geometry_ids=rows.geometry_ids[chosen],
-        px_imaged=rows.px_imaged[chosen],
-        px_clear=rows.px_clear[chosen],
-        tile_rank=rows.tile_rank[chosen],
-        stats=rows.stats[chosen],
-        class_counts=None if rows.class_counts is None else rows.class_counts[chosen],
-    )

@@ -47,18 +47,12 @@ class Ids:
             )
         new = self.new_geometries[at]
         order = np.argsort(new, kind="stable")
-        classes = None if rows.class_counts is None else rows.class_counts[order]
         return replace(
-            rows,
+            rows.rows(order),
             dataset_id=self.dataset,
             product_id=self.products[rows.product_id],
             scene_id=self.scenes[rows.scene_id],
             geometry_ids=new[order],
-            px_imaged=rows.px_imaged[order],
-            px_clear=rows.px_clear[order],
-            tile_rank=rows.tile_rank[order],
-            stats=rows.stats[order],
-            class_counts=classes,
         )
 
 

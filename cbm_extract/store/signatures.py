@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,19 @@ class Slice:
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.geometry_ids)
+
+    def rows(self, chosen: NDArray[Any]) -> Slice:
+        """Return some of the rows: ``chosen`` is a mask, bool [n], or positions in any order."""
+        counts = self.class_counts
+        return replace(
+            self,
+            geometry_ids=self.geometry_ids[chosen],
+            px_imaged=self.px_imaged[chosen],
+            px_clear=self.px_clear[chosen],
+            tile_rank=self.tile_rank[chosen],
+            stats=self.stats[chosen],
+            class_counts=None if counts is None else counts[chosen],
+        )
 
 
 def ensure_partition(connection: Connection, dataset_id: int, obstime: datetime) -> str:

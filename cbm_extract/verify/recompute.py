@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
@@ -81,7 +79,7 @@ def _compare(
     if len(gone):
         text = f"{len(gone)} stored rows do not come out any more, such as of geometry {gone[0]}"
         findings.append(_found("rows_superfluous", slot, text, gone))
-    same = _rows(again, has_row)
+    same = again.rows(has_row)
     with transaction(connection) as cursor:
         found = evidence.stored_slice(cursor, again.scene_id, again.dataset_id, again.product_id)
         if found.digest == signatures.digest(same):
@@ -91,7 +89,7 @@ def _compare(
             cursor,
             again.dataset_id,
             evidence.moment(cursor, again.scene_id),
-            lambda row: rows.update({int.from_bytes(row[18:22], "big"): row}),
+            lambda row: rows.update({_geometry_of(row): row}),
             scene_ids=[again.scene_id],
             product_ids=[again.product_id],
         )
@@ -103,27 +101,17 @@ def _found(kind: str, slot: Slot, text: str, ids: Ids) -> Finding:
     return Finding(kind, slot.scene, slot.product, text, {"geometry_ids": ids[:20].tolist()})
 
 
-def _rows(rows: Slice, chosen: Any) -> Slice:
-    counts = rows.class_counts
-    return replace(
-        rows,
-        geometry_ids=rows.geometry_ids[chosen],
-        px_imaged=rows.px_imaged[chosen],
-        px_clear=rows.px_clear[chosen],
-        tile_rank=rows.tile_rank[chosen],
-        stats=rows.stats[chosen],
-        class_counts=None if counts is None else counts[chosen],
-    )
+def _geometry_of(row: bytes) -> int:
+    """Return the geometry id of a row as COPY gives it: the second field."""
+    return int.from_bytes(row[18:22], "big")
 
 
 def _differences(
     slot: Slot, again: Slice, stored: dict[int, bytes], variables: Sequence[str]
 ) -> list[Finding]:
     """Say which rows differ, and of the first few in which columns."""
-    computed = {
-        int.from_bytes(row[18:22], "big"): row
-        for row in (bytes(b) for b in signatures.pack(again, batch_rows=1))
-    }
+    packed = (bytes(row) for row in signatures.pack(again, batch_rows=1))
+    computed = {_geometry_of(row): row for row in packed}
     differing = [number for number, row in computed.items() if stored.get(number) != row]
     if not differing:
         return []

@@ -48,6 +48,40 @@ def write(settings, rows: Slice) -> None:
             signatures.insert(cursor, leaf, rows)
 
 
+def test_two_workers_make_a_month_at_once(db):
+    """The second waits for the first, and takes the table it finds then."""
+    dataset = add_dataset(db)
+    ask = "SELECT cbm.ensure_signature_partition(%s::smallint, %s::date)"
+    made = []
+
+    def second(cursor) -> None:
+        cursor.execute(ask, (dataset, "2024-05-01"))
+        made.extend(cursor.fetchall())
+
+    with (
+        closing(database.connect(db)) as one,
+        closing(database.connect(db)) as two,
+        one.cursor() as first,
+        two.cursor() as other,
+    ):
+        # A session that knows the dataset's table has no cause to look into the catalogue again.
+        other.execute(ask, (dataset, "2024-04-01"))
+        two.commit()
+        other.execute("SELECT to_regclass(%s)", (f"cbm.signature_d{dataset}",))
+        two.commit()
+        first.execute(ask, (dataset, "2024-05-01"))
+        thread = threading.Thread(target=second, args=(other,))
+        thread.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        end = time.monotonic() + 30
+        while not sql(db, waiting)[0][0]:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        one.commit()
+        thread.join()
+    assert made == [(f"signature_d{dataset}_202405",)]
+
+
 @pytest.fixture
 def month(db):
     """A dataset with three scenes in May and one in June."""

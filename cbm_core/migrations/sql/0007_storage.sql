@@ -48,6 +48,7 @@ DECLARE
   parent text := format('signature_d%s', dataset);
   months text := format('signature_d%s_m%s', dataset, to_char(month, 'YYYYMM'));
   leaf text := format('signature_d%s_%s', dataset, to_char(month, 'YYYYMM'));
+  present name[];
 BEGIN
   IF NOT EXISTS (SELECT FROM cbm.dataset d WHERE d.id = dataset AND purged_at IS NULL) THEN
     RAISE EXCEPTION 'no dataset %', dataset USING ERRCODE = 'no_data_found';
@@ -60,12 +61,15 @@ BEGIN
     RETURN leaf;
   END IF;
   PERFORM pg_advisory_xact_lock(hashtext('cbm.signature_partition'));
-  IF to_regclass(format('cbm.%I', parent)) IS NULL THEN
+  -- Asked of the catalogue: to_regclass remembers the answer from before the lock was waited for.
+  SELECT array_agg(relname) INTO present FROM pg_class
+  WHERE relnamespace = 'cbm'::regnamespace AND relname IN (parent, leaf);
+  IF parent = ANY (present) IS NOT TRUE THEN
     EXECUTE format('CREATE TABLE cbm.%I (LIKE cbm.signature INCLUDING DEFAULTS INCLUDING CONSTRAINTS)
                     PARTITION BY RANGE (obstime)', parent);
     EXECUTE format('ALTER TABLE cbm.signature ATTACH PARTITION cbm.%I FOR VALUES IN (%s)', parent, dataset);
   END IF;
-  IF to_regclass(format('cbm.%I', leaf)) IS NULL THEN
+  IF leaf = ANY (present) IS NOT TRUE THEN
     EXECUTE format('CREATE TABLE cbm.%I (LIKE cbm.signature INCLUDING DEFAULTS INCLUDING CONSTRAINTS)
                     PARTITION BY RANGE (obstime)', months);
     PERFORM cbm.create_signature_leaf(leaf, dataset, first_day);
