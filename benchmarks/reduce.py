@@ -90,9 +90,11 @@ def bands(arguments: argparse.Namespace, report: Report, runs: Runs) -> dict[str
 def hold(report: Report, name: str, timings: list[Timing]) -> None:
     """Hold the cases of one kind of pixels against the bars."""
     strips, whole, _, by_gdal, one, two = timings
+    # Floats have no quartiles by histogram, and twice the bytes.
+    direct = 1.2 if name == "float32" else 1.0
     pairs = (
         ("reduced from GDAL strips / GDAL strips alone", by_gdal, strips, 1.2),
-        ("whole band / GDAL strips alone", one, strips, 1.0),
+        ("whole band / GDAL strips alone", one, strips, direct),
         ("whole band / read(1)", one, whole, 0.9),
     )
     for title, mine, theirs, threshold in pairs:

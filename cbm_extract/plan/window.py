@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -39,20 +39,23 @@ def clip(
     ones, or those that another tile serves. Chunks may come from several plans of the lattice and
     may be an iterator: one at a time is held.
     """
-    # `map` lets go of a chunk before it asks for the next.
-    found = map(partial(_clip, placement=placement, without=without), chunks)
-    parts = [part for part in found if part is not None]
-    columns = list(zip(*parts, strict=True)) or [() for _ in _Part._fields]
-    parts.clear()
-    # Each column's pieces go when they are joined: a plan is a good part of a worker's memory.
-    ids, contained, runs_of, row, col, length = (_joined(columns.pop(0), kind) for kind in _KINDS)
+    columns = _Part(*(np.empty(0, kind) for kind in _KINDS))
+    # `map` lets go of a chunk before it asks for the next, and its part is not kept beside the
+    # whole: a plan is a good part of a worker's memory.
+    for part in map(partial(_clip, placement=placement, without=without), chunks):
+        if part is not None:
+            for column, piece in zip(columns, part, strict=True):
+                _append(column, piece)
+    ids, contained, runs_of, row, col, length = columns
     indptr = np.zeros(len(ids) + 1, dtype=np.int64)
     np.cumsum(runs_of, out=indptr[1:])
     return Runs(placement, ids, contained, indptr, row, col, length)
 
 
-def _joined(arrays: Sequence[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
-    return np.concatenate(arrays) if arrays else np.empty(0, dtype=kind)
+def _append(column: NDArray[Any], piece: NDArray[Any]) -> None:
+    """Lengthen an array in its place: large ones are moved by the kernel, not copied."""
+    column.resize(len(column) + len(piece), refcheck=False)
+    column[len(column) - len(piece) :] = piece
 
 
 def _overlaps(chunk: PlanChunk, placement: Placement) -> bool:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from cbm_extract.read.strips import Strip
 
 # What may be decoded and not yet read, in bytes: two strips of a Sentinel-2 band of 10 m in
-# JPEG 2000, which is the least, four of a GeoTIFF.
-AHEAD_BYTES = 48 * 2**20
+# JPEG 2000, which is the least, three of a GeoTIFF.
+AHEAD_BYTES = 36 * 2**20
 _LEAST = 2
 
 Decoded = Generator[tuple[Strip, NDArray[Any]], None, None]
@@ -88,7 +88,8 @@ class Decoder:
                 task.finish()
                 ahead.popleft()
                 yield task.strip, task.values
-                room.give_back(task.values)
+                if following:
+                    room.give_back(task.values)
         finally:
             for task in ahead:
                 task.cancel()
