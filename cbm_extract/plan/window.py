@@ -39,7 +39,7 @@ def clip(
     ones, or those that another tile serves. Chunks may come from several plans of the lattice and
     may be an iterator: one at a time is held.
     """
-    columns = _Part(*(np.empty(0, kind) for kind in _KINDS))
+    columns: list[NDArray[Any]] = [np.empty(0, kind) for kind in _KINDS]
     # `map` lets go of a chunk before it asks for the next, and its part is not kept beside the
     # whole: a plan is a good part of a worker's memory.
     for part in map(partial(_clip, placement=placement, without=without), chunks):
