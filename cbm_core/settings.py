@@ -23,6 +23,10 @@ the file that ``passfile`` names (libpq's format, mode 0600)::
     tls_ca_file = "/etc/cbm/pki/ca.pem"
     tls_cert_file = "/etc/cbm/pki/host.pem"
     tls_key_file = "/etc/cbm/pki/host.key"
+
+    [api]                   # of a host that serves the API
+    pool_size = 4
+    cors_origins = "https://maps.example https://tables.example"
 """
 
 from __future__ import annotations
@@ -42,7 +46,7 @@ CONFIG_VARIABLE = "CBM_CONFIG"
 
 Duty = Literal["ingest", "owner"]
 
-_Section = TypeVar("_Section", "StorageSettings", "EngineSettings")
+_Section = TypeVar("_Section", "StorageSettings", "EngineSettings", "ApiSettings")
 _KINDS = {str: "a text in quotes", int: "a whole number", bool: "true or false"}
 
 _DATABASE_KEYS = frozenset(
@@ -86,6 +90,21 @@ class EngineSettings:
 
 
 @dataclass(frozen=True)
+class ApiSettings:
+    """How the API serves.
+
+    Each worker process has ``pool_size`` database sessions; a request waits ``pool_wait_seconds``
+    for one. The server ends statements after ``statement_timeout_seconds``. ``cors_origins``, with
+    spaces between, may be asked from by scripts of other sites.
+    """
+
+    pool_size: int = 4
+    pool_wait_seconds: int = 2
+    statement_timeout_seconds: int = 20
+    cors_origins: str = ""
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of a host; ``database`` and ``owner`` are connection parameters of libpq."""
 
@@ -93,6 +112,7 @@ class Settings:
     owner: dict[str, str] = field(default_factory=dict)
     storage: StorageSettings = field(default_factory=StorageSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
+    api: ApiSettings = field(default_factory=ApiSettings)
 
     def connection(self, duty: Duty) -> dict[str, str]:
         """Return libpq keywords for a duty: the common ones, then the duty's own."""
@@ -138,6 +158,7 @@ def _parse(text: str, file: Path) -> Settings:
     storage = _section(document.pop("storage", {}), StorageSettings, "storage", file)
     _check_storage(storage, file)
     engine = _section(document.pop("engine", {}), EngineSettings, "engine", file)
+    api = _section(document.pop("api", {}), ApiSettings, "api", file)
     unknown = sorted([*document, *(set(database) - _DATABASE_KEYS), *(set(owner) - _DATABASE_KEYS)])
     if unknown:
         raise _unknown_keys(file, unknown, "[database] and [database.owner]", _DATABASE_KEYS)
@@ -146,6 +167,7 @@ def _parse(text: str, file: Path) -> Settings:
         owner={key: str(value) for key, value in owner.items()},
         storage=storage,
         engine=engine,
+        api=api,
     )
 
 

@@ -1,0 +1,67 @@
+"""The API as a Flask application."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, g, request
+from flask_openapi3 import Info, OpenAPI
+
+from cbm_api import problems, security
+from cbm_api.database import Database
+from cbm_api.problems import Problem
+from cbm_api.routes import BLUEPRINTS
+from cbm_core import __version__
+from cbm_core.settings import Settings
+
+MAX_BODY_BYTES = 2**20
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SECURITY: dict[str, Any] = {
+    "basic": {"type": "http", "scheme": "basic"},
+    "bearer": {"type": "http", "scheme": "bearer"},
+}
+
+
+def create_app(settings: Settings) -> Flask:
+    """Return the application; it opens its database sessions when it is first asked."""
+    app = OpenAPI(
+        "cbm_api",
+        info=Info(
+            title="CAP area monitoring",
+            version=__version__,
+            description="Parcels, per-parcel statistics of Sentinel images, and image chips.",
+        ),
+        security_schemes=_SECURITY,
+        validation_error_status=HTTPStatus.BAD_REQUEST,
+        validation_error_model=Problem,
+        validation_error_callback=problems.bad_parameters,
+        static_folder=None,
+    )
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.extensions["cbm_settings"] = settings
+    app.extensions["cbm_database"] = Database(settings)
+    app.before_request(_name_request)
+    problems.install(app)
+    security.install(app)
+    app.after_request(_finish)
+    for blueprint in BLUEPRINTS:
+        app.register_api(blueprint)
+    return app
+
+
+def _name_request() -> None:
+    """Take the request's id from the proxy in front, or make one."""
+    given = request.headers.get("X-Request-Id", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _finish(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.get("request_id", "")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    # Answers depend on who asks.
+    response.headers.setdefault("Cache-Control", "private, no-cache")
+    return response

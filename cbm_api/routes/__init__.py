@@ -1,0 +1,5 @@
+"""The routes, a module per resource: requests in, answers out; SQL stands in ``queries``."""
+
+from cbm_api.routes import service
+
+BLUEPRINTS = (service.api,)

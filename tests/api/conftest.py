@@ -1,0 +1,68 @@
+"""An application on a real PostGIS, and clients that ask it as users do."""
+
+import base64
+from dataclasses import dataclass, replace
+
+import pytest
+from flask.testing import FlaskClient
+
+from cbm_api.app import create_app
+from cbm_core.settings import Settings
+from cbm_core.users import passwords
+from tests.factories import sql
+from tests.integration.conftest import db, migrated_template, pg_server
+
+__all__ = ["db", "migrated_template", "pg_server"]
+PASSWORD = "correct horse battery"
+
+
+def add_user(settings: Settings, name: str, *datasets: int) -> None:
+    """A user with PASSWORD who may read datasets; without the code under test."""
+    admin = replace(settings, database=settings.connection("owner"))
+    sql(
+        admin,
+        "INSERT INTO cbm.api_user (name, password_hash) VALUES (%s, %s)",
+        name,
+        passwords.hashed(PASSWORD),
+    )
+    for dataset in datasets:
+        sql(admin, "INSERT INTO cbm.dataset_grant VALUES (%s, 'api', %s)", dataset, name)
+
+
+def basic(name: str, password: str = PASSWORD) -> dict[str, str]:
+    """The header of a login."""
+    token = base64.b64encode(f"{name}:{password}".encode()).decode()
+    return {"Authorization": f"Basic {token}"}
+
+
+@dataclass
+class Asking:
+    """Asks as one user."""
+
+    client: FlaskClient
+    headers: dict[str, str]
+
+    def get(self, path: str, **query):
+        return self.client.get(path, query_string=query, headers=self.headers)
+
+    def post(self, path: str, body, **query):
+        return self.client.post(path, json=body, query_string=query, headers=self.headers)
+
+
+@pytest.fixture
+def app(db: Settings):
+    """The application, as an installation has it: its login is a member of cbm_api only."""
+    made = create_app(replace(db, database={**db.database, "user": "cbm_web"}))
+    yield made
+    made.extensions["cbm_database"].close()
+
+
+@pytest.fixture
+def asking(app, db: Settings):
+    """asking("anna", dataset, ...): a new user who may read the datasets, and asks as that user."""
+
+    def make(name: str, *datasets: int) -> Asking:
+        add_user(db, name, *datasets)
+        return Asking(app.test_client(), basic(name))
+
+    return make
