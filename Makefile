@@ -43,7 +43,7 @@ unit: .venv/done ## Tests that need nothing but Python
 
 .PHONY: integration
 integration: .venv/done packages ## Tests on a real PostgreSQL with PostGIS
-	$(PYTEST) -q -n 2 tests/integration
+	$(PYTEST) -q -n 2 tests/integration tests/api
 
 .PHONY: chaos
 chaos: .venv/done packages ## Workers, scheduler, database and storage are killed and cut while they work
