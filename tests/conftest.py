@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from cbm_core.settings import Settings
+    from tests.postgis import Server
     from tests.seaweed import Seaweed
 
 # A session in a shell's background ignores interrupts, and so would the programs it starts.
@@ -36,3 +38,33 @@ def seaweed() -> Iterator["Seaweed"]:
 
     with server() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def pg_server() -> Iterator["Server"]:
+    """A throw-away cluster with roles, logins and the empty, bootstrapped database `cbm_empty`."""
+    from tests import postgis
+
+    with postgis.server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def migrated_template(pg_server: "Server") -> str:
+    """A database with the whole schema, to be copied."""
+    from cbm_core.migrations import runner
+    from tests import postgis
+
+    name = postgis.new_database(pg_server, "cbm_empty")
+    runner.migrate(pg_server.settings(name))
+    return name
+
+
+@pytest.fixture
+def db(pg_server: "Server", migrated_template: str) -> Iterator["Settings"]:
+    """Settings for a fresh database with the whole schema; logins cbm_extractor and cbm_admin."""
+    from tests import postgis
+
+    name = postgis.new_database(pg_server, migrated_template)
+    yield pg_server.settings(name)
+    postgis.drop_database(pg_server, name)

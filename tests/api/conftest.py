@@ -10,9 +10,7 @@ from cbm_api.app import create_app
 from cbm_core.settings import Settings
 from cbm_core.users import passwords
 from tests.factories import sql
-from tests.integration.conftest import db, migrated_template, pg_server
 
-__all__ = ["db", "migrated_template", "pg_server"]
 PASSWORD = "correct horse battery"
 
 

@@ -17,7 +17,6 @@ import pytest
 from tests import postgis
 from tests.extraction import COLS, LEFT, ROWS, TOP, World, texture
 from tests.factories import sql, square
-from tests.integration.conftest import db, migrated_template, pg_server  # noqa: F401
 
 pytestmark = pytest.mark.postgis
 

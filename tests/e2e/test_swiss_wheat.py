@@ -17,7 +17,6 @@ from rasterio.features import rasterize
 
 from tests.extraction import Row, statistics
 from tests.factories import sql
-from tests.integration.conftest import db, migrated_template, pg_server  # noqa: F401
 
 pytestmark = [pytest.mark.postgis, pytest.mark.data]
 
