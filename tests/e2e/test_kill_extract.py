@@ -89,7 +89,7 @@ def contents(settings) -> dict:
 
 
 @pytest.fixture
-def undisturbed(pg_server, migrated_template, tmp_path):  # noqa: F811
+def undisturbed(pg_server, migrated_template, tmp_path):
     """What an extraction of the same world leaves that nobody disturbs."""
     name = postgis.new_database(pg_server, migrated_template)
     settings = pg_server.settings(name)
@@ -104,7 +104,7 @@ def undisturbed(pg_server, migrated_template, tmp_path):  # noqa: F811
 
 
 @pytest.fixture
-def world(db, tmp_path):  # noqa: F811
+def world(db, tmp_path):
     return build(db, tmp_path)
 
 
@@ -136,7 +136,7 @@ def ended(process) -> tuple[int, str]:
 
 
 @contextmanager
-def barrier(pg_server, world, point):  # noqa: F811
+def barrier(pg_server, world, point):
     """Lock a point; give a function that waits until somebody has run into it."""
     lock, statement = POINTS[point]
     name = world.settings.database["dbname"]
@@ -173,7 +173,7 @@ def rerun(world) -> None:
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_kill_9_then_again(world, undisturbed, pg_server, point):  # noqa: F811
+def test_kill_9_then_again(world, undisturbed, pg_server, point):
     with barrier(pg_server, world, point) as reached, extraction(world) as process:
         reached()
         process.send_signal(signal.SIGKILL)
@@ -189,7 +189,7 @@ def test_kill_9_then_again(world, undisturbed, pg_server, point):  # noqa: F811
 
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
-def test_interrupt_then_again(world, undisturbed, pg_server, point, how):  # noqa: F811
+def test_interrupt_then_again(world, undisturbed, pg_server, point, how):
     with extraction(world, lease=600) as process:
         with barrier(pg_server, world, point) as reached:
             reached()
@@ -206,7 +206,7 @@ def test_interrupt_then_again(world, undisturbed, pg_server, point, how):  # noq
     assert contents(world.settings) == undisturbed
 
 
-def test_asleep_past_its_lease(world, undisturbed, pg_server):  # noqa: F811
+def test_asleep_past_its_lease(world, undisturbed, pg_server):
     """Rows written, not yet committed; another worker has taken over when it wakes."""
     with extraction(world) as sleeper:
         with barrier(pg_server, world, "rows written, evidence not") as reached:

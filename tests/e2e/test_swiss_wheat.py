@@ -37,7 +37,7 @@ PRODUCT = {"name": "wheat", "card": "s2", "bands": BANDS, "indices": ["NDVI_B8A"
 
 
 @pytest.fixture
-def cbm(db, tmp_path):  # noqa: F811
+def cbm(db, tmp_path):
     """The command as a person types it; gives its answer as JSON."""
     config = tmp_path / "cbm.toml"
     lines = [f'{key} = "{value}"' for key, value in db.database.items()]
@@ -73,7 +73,7 @@ def steps(cbm, wheat: Path, product: Path) -> list[dict]:
     return answers
 
 
-def test_every_statistic_of_every_chip_equals_numpy(cbm, db, data_dir, tmp_path):  # noqa: F811
+def test_every_statistic_of_every_chip_equals_numpy(cbm, db, data_dir, tmp_path):
     wheat = data_dir / "s2" / "swiss_wheat"
     product = tmp_path / "products.yml"
     product.write_text(yaml.safe_dump({"products": [PRODUCT]}))
