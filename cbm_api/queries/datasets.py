@@ -75,9 +75,7 @@ def find_legacy(cursor: Cursor, aoi: str, year: int, layer: str = "") -> Dataset
     """
     if not re.fullmatch(_AOI, aoi) or not re.fullmatch(r"[a-z0-9_]{0,63}", layer):
         return None
-    cursor.execute(
-        f"{_SELECT} AND d.aoi = %s AND d.year = %s AND l.layer = %s", (aoi, year, layer)
-    )
+    cursor.execute(f"{_SELECT} AND d.aoi = %s AND d.year = %s AND l.layer = %s", (aoi, year, layer))
     row = cursor.fetchone()
     return Dataset(*row) if row else None
 
