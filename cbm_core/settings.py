@@ -32,6 +32,7 @@ the file that ``passfile`` names (libpq's format, mode 0600)::
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
@@ -95,13 +96,26 @@ class ApiSettings:
 
     Each worker process has ``pool_size`` database sessions; a request waits ``pool_wait_seconds``
     for one. The server ends statements after ``statement_timeout_seconds``. ``cors_origins``, with
-    spaces between, may be asked from by scripts of other sites.
+    spaces between, may be asked from by scripts of other sites. ``trusted_proxies`` stand between
+    client and API. A worker process answers a user ``requests_per_minute``. The log of reads goes
+    back ``read_log_days`` (0: for ever).
+
+    Who logs in elsewhere (OpenID Connect) brings a token of ``oidc_issuer`` made for
+    ``oidc_audience``, signed with a key of ``oidc_jwks`` (a file or an https address);
+    ``oidc_claim`` of it is the user's name.
     """
 
     pool_size: int = 4
     pool_wait_seconds: int = 2
     statement_timeout_seconds: int = 20
     cors_origins: str = ""
+    trusted_proxies: int = 0
+    requests_per_minute: int = 1200
+    read_log_days: int = 365
+    oidc_issuer: str | None = None
+    oidc_audience: str | None = None
+    oidc_jwks: str | None = None
+    oidc_claim: str = "preferred_username"
 
 
 @dataclass(frozen=True)
@@ -159,6 +173,7 @@ def _parse(text: str, file: Path) -> Settings:
     _check_storage(storage, file)
     engine = _section(document.pop("engine", {}), EngineSettings, "engine", file)
     api = _section(document.pop("api", {}), ApiSettings, "api", file)
+    _check_api(api, file)
     unknown = sorted([*document, *(set(database) - _DATABASE_KEYS), *(set(owner) - _DATABASE_KEYS)])
     if unknown:
         raise _unknown_keys(file, unknown, "[database] and [database.owner]", _DATABASE_KEYS)
@@ -208,6 +223,36 @@ def _check_storage(storage: StorageSettings, file: Path) -> None:
             "config_invalid",
             f"{file}: staging_limit_mb in [storage] is {storage.staging_limit_mb}; expected 0"
             " (nothing is staged) or more.",
+        )
+
+
+def _check_api(api: ApiSettings, file: Path) -> None:
+    for origin in api.cors_origins.split():
+        if not re.fullmatch(r"https?://[^/?#@\s]+", origin):
+            raise CbmError(
+                "config_invalid",
+                f"{file}: cors_origins in [api] has {origin!r}; expected https://host or"
+                " https://host:port, with spaces between.",
+            )
+    least = {"trusted_proxies": 0, "requests_per_minute": 1}
+    for name, number in least.items():
+        if getattr(api, name) < number:
+            raise CbmError(
+                "config_invalid",
+                f"{file}: {name} in [api] is {getattr(api, name)}; expected {number} or more.",
+            )
+    if api.read_log_days and api.read_log_days < 30:
+        raise CbmError(
+            "config_invalid",
+            f"{file}: read_log_days in [api] is {api.read_log_days}; expected 30 or more, or 0"
+            " (for ever).",
+        )
+    oidc = (api.oidc_issuer, api.oidc_audience, api.oidc_jwks)
+    if any(oidc) and not all(oidc):
+        raise CbmError(
+            "config_invalid",
+            f"{file}: [api] has some of oidc_issuer, oidc_audience and oidc_jwks; expected all"
+            " three or none.",
         )
 
 
