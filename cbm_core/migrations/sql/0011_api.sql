@@ -58,3 +58,104 @@ $$;
 COMMENT ON FUNCTION forget_reads IS 'Deletes up to 5000 reads that were logged longer ago, the oldest first, and says how many.';
 REVOKE ALL ON FUNCTION forget_reads FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION forget_reads TO cbm_api;
+
+-- Where parcels are, for readers. Row-level security must look at every row of a table before a
+-- function that could tell about it, and PostGIS's operators count as such: no index on geometries
+-- would serve. Here the grant is asked once instead, and the index answers.
+CREATE FUNCTION geometries_in(of_dataset smallint, area geometry, after integer DEFAULT 0, most integer DEFAULT NULL)
+RETURNS TABLE (id integer)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, cbm, public, pg_temp AS $$
+BEGIN
+  IF of_dataset = ANY (cbm.granted_datasets('api', current_setting('cbm.api_user', true))) THEN
+    -- Planned with the values: an area may be a field or a country.
+    RETURN QUERY EXECUTE
+      'SELECT g.id FROM cbm.parcel_geometry g
+       WHERE g.dataset_id = $1 AND ($2 IS NULL OR g.geom && $2) AND g.id > $3 ORDER BY g.id LIMIT $4'
+    USING of_dataset, area, after, most;
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION geometries_in IS 'Geometries of a dataset, if it is granted to the user of the API, whose boxes meet that of an area (EPSG:4326; NULL: all): ids, rising, above `after`, at most `most`.';
+REVOKE ALL ON FUNCTION geometries_in FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION geometries_in TO cbm_api;
+
+-- Maps of a country: up to zoom 11 a tile shows counts of parcels in 32 x 32 cells, made at import.
+CREATE TABLE grid_tile (
+  dataset_id smallint NOT NULL REFERENCES dataset,
+  layer text NOT NULL,
+  z smallint NOT NULL,
+  x integer NOT NULL,
+  y integer NOT NULL,
+  mvt bytea NOT NULL,
+  PRIMARY KEY (dataset_id, layer, z, x, y)
+);
+COMMENT ON TABLE grid_tile IS 'Mapbox vector tiles (WebMercatorQuad, zoom 0 to 11) of the parcels as known now; layer grid: parcels, area_ha, and crop_code and crop_name of the crop with the largest area.';
+SELECT protect_by_dataset('grid_tile', 'dataset_id');
+
+-- A parcel counts where the middle of its box is. https://docs.ogc.org/is/17-083r4 (annex D.2).
+CREATE FUNCTION fill_grid_tiles(of_dataset smallint, of_layer text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, cbm, public, pg_temp AS $$
+BEGIN
+  DELETE FROM cbm.grid_tile WHERE dataset_id = of_dataset AND layer = of_layer;
+  CREATE TEMPORARY TABLE grid_cell ON COMMIT DROP AS
+  SELECT 16 AS z, least(greatest(floor((lon + 180) / 360 * 65536), 0), 65535)::integer AS x,
+    least(greatest(floor((1 - asinh(tand(lat)) / pi()) / 2 * 65536), 0), 65535)::integer AS y,
+    crop_code, min(crop_name) AS crop_name, count(*) AS parcels, sum(area_m2) AS area
+  FROM (
+    SELECT (ST_XMin(g.geom) + ST_XMax(g.geom)) / 2 AS lon,
+      least(greatest((ST_YMin(g.geom) + ST_YMax(g.geom)) / 2, -85.06), 85.06) AS lat,
+      p.crop_code, p.crop_name, g.area_m2
+    FROM cbm.parcel p JOIN cbm.parcel_geometry g ON g.id = p.geometry_id AND g.dataset_id = of_dataset
+    WHERE p.dataset_id = of_dataset AND p.layer = of_layer
+      AND p.known_to = 'infinity' AND p.valid_to = 'infinity'
+  ) parcels
+  GROUP BY 1, 2, 3, 4;
+  FOR zoom IN REVERSE 11..0 LOOP
+    INSERT INTO cbm.grid_tile
+    SELECT of_dataset, of_layer, zoom, c.x >> 5, c.y >> 5, ST_AsMVT(feature, 'grid', 4096, 'geom')
+    FROM (
+      SELECT x, y, sum(parcels)::integer AS parcels, round((sum(area) / 10000)::numeric, 2)::float AS area_ha,
+        (array_agg(crop_code ORDER BY area DESC, crop_code))[1] AS crop_code,
+        (array_agg(crop_name ORDER BY area DESC, crop_code))[1] AS crop_name
+      FROM pg_temp.grid_cell WHERE z = zoom + 5 GROUP BY x, y
+    ) c
+    CROSS JOIN LATERAL (
+      SELECT c.parcels, c.area_ha, c.crop_code, c.crop_name, ST_AsMVTGeom(
+        ST_TileEnvelope(zoom + 5, c.x, c.y), ST_TileEnvelope(zoom, c.x >> 5, c.y >> 5), 4096, 0, false) AS geom
+    ) feature
+    GROUP BY c.x >> 5, c.y >> 5;
+    INSERT INTO pg_temp.grid_cell
+    SELECT zoom + 4, x >> 1, y >> 1, crop_code, min(crop_name), sum(parcels), sum(area)
+    FROM pg_temp.grid_cell WHERE z = zoom + 5 GROUP BY 2, 3, 4;
+  END LOOP;
+  DROP TABLE pg_temp.grid_cell;
+END
+$$;
+REVOKE ALL ON FUNCTION fill_grid_tiles FROM PUBLIC;
+
+-- Whatever changes parcels records a parcel set; at commit all of it is there.
+CREATE FUNCTION parcels_imported() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, cbm, public, pg_temp AS $$
+BEGIN
+  PERFORM cbm.fill_grid_tiles(NEW.dataset_id, NEW.layer);
+  RETURN NULL;
+END
+$$;
+CREATE CONSTRAINT TRIGGER parcels_imported AFTER INSERT ON parcel_set DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW WHEN (NEW.added + NEW.changed + NEW.removed > 0) EXECUTE FUNCTION parcels_imported();
+
+CREATE FUNCTION forget_grid_tiles() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, cbm, pg_temp AS $$
+BEGIN
+  DELETE FROM cbm.grid_tile WHERE dataset_id = NEW.id;
+  RETURN NULL;
+END
+$$;
+CREATE TRIGGER dataset_purged_tiles AFTER UPDATE OF purged_at ON dataset
+  FOR EACH ROW WHEN (OLD.purged_at IS NULL AND NEW.purged_at IS NOT NULL) EXECUTE FUNCTION forget_grid_tiles();
+REVOKE ALL ON FUNCTION parcels_imported, forget_grid_tiles FROM PUBLIC;
+
+SELECT fill_grid_tiles(dataset_id, layer) FROM (SELECT DISTINCT dataset_id, layer FROM parcel_set) imported;
+
+CREATE INDEX parcel_geometry_of_dataset ON parcel_geometry (dataset_id, id);
+CREATE INDEX parcel_past ON parcel (dataset_id, layer, pid, valid_from) WHERE known_to < 'infinity';
