@@ -79,7 +79,8 @@ COMMENT ON FUNCTION geometries_in IS 'Geometries of a dataset, if it is granted 
 REVOKE ALL ON FUNCTION geometries_in FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION geometries_in TO cbm_api;
 
--- Maps of a country: up to zoom 11 a tile shows counts of parcels in 32 x 32 cells, made at import.
+-- Maps of a country: up to zoom 11 a tile shows counts of parcels in cells, made at import: 32 x 32,
+-- at zoom 11 16 x 16 (cells of zoom 15, 800 m in middle Europe), so that an import need not make more.
 CREATE TABLE grid_tile (
   dataset_id smallint NOT NULL REFERENCES dataset,
   layer text NOT NULL,
@@ -95,11 +96,14 @@ SELECT protect_by_dataset('grid_tile', 'dataset_id');
 -- A parcel counts where the middle of its box is. https://docs.ogc.org/is/17-083r4 (annex D.2).
 CREATE FUNCTION fill_grid_tiles(of_dataset smallint, of_layer text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, cbm, public, pg_temp AS $$
+DECLARE
+  cells integer;
+  down integer;
 BEGIN
   DELETE FROM cbm.grid_tile WHERE dataset_id = of_dataset AND layer = of_layer;
   CREATE TEMPORARY TABLE grid_cell ON COMMIT DROP AS
-  SELECT 16 AS z, least(greatest(floor((lon + 180) / 360 * 65536), 0), 65535)::integer AS x,
-    least(greatest(floor((1 - asinh(tand(lat)) / pi()) / 2 * 65536), 0), 65535)::integer AS y,
+  SELECT 15 AS z, least(greatest(floor((lon + 180) / 360 * 32768), 0), 32767)::integer AS x,
+    least(greatest(floor((1 - asinh(tand(lat)) / pi()) / 2 * 32768), 0), 32767)::integer AS y,
     crop_code, min(crop_name) AS crop_name, count(*) AS parcels, sum(area_m2) AS area
   FROM (
     SELECT (ST_XMin(g.geom) + ST_XMax(g.geom)) / 2 AS lon,
@@ -111,22 +115,26 @@ BEGIN
   ) parcels
   GROUP BY 1, 2, 3, 4;
   FOR zoom IN REVERSE 11..0 LOOP
+    cells := least(zoom + 5, 15);
+    down := cells - zoom;
     INSERT INTO cbm.grid_tile
-    SELECT of_dataset, of_layer, zoom, c.x >> 5, c.y >> 5, ST_AsMVT(feature, 'grid', 4096, 'geom')
+    SELECT of_dataset, of_layer, zoom, c.x >> down, c.y >> down, ST_AsMVT(feature, 'grid', 4096, 'geom')
     FROM (
       SELECT x, y, sum(parcels)::integer AS parcels, round((sum(area) / 10000)::numeric, 2)::float AS area_ha,
         (array_agg(crop_code ORDER BY area DESC, crop_code))[1] AS crop_code,
         (array_agg(crop_name ORDER BY area DESC, crop_code))[1] AS crop_name
-      FROM pg_temp.grid_cell WHERE z = zoom + 5 GROUP BY x, y
+      FROM pg_temp.grid_cell WHERE z = cells GROUP BY x, y
     ) c
     CROSS JOIN LATERAL (
-      SELECT c.parcels, c.area_ha, c.crop_code, c.crop_name, ST_AsMVTGeom(
-        ST_TileEnvelope(zoom + 5, c.x, c.y), ST_TileEnvelope(zoom, c.x >> 5, c.y >> 5), 4096, 0, false) AS geom
+      SELECT c.parcels, c.area_ha, c.crop_code, c.crop_name, ST_AsMVTGeom(ST_TileEnvelope(cells, c.x, c.y),
+        ST_TileEnvelope(zoom, c.x >> down, c.y >> down), 4096, 0, false) AS geom
     ) feature
-    GROUP BY c.x >> 5, c.y >> 5;
-    INSERT INTO pg_temp.grid_cell
-    SELECT zoom + 4, x >> 1, y >> 1, crop_code, min(crop_name), sum(parcels), sum(area)
-    FROM pg_temp.grid_cell WHERE z = zoom + 5 GROUP BY 2, 3, 4;
+    GROUP BY c.x >> down, c.y >> down;
+    IF zoom < 11 THEN
+      INSERT INTO pg_temp.grid_cell
+      SELECT cells - 1, x >> 1, y >> 1, crop_code, min(crop_name), sum(parcels), sum(area)
+      FROM pg_temp.grid_cell WHERE z = cells GROUP BY 2, 3, 4;
+    END IF;
   END LOOP;
   DROP TABLE pg_temp.grid_cell;
 END
