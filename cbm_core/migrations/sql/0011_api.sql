@@ -79,6 +79,16 @@ COMMENT ON FUNCTION geometries_in IS 'Geometries of a dataset, if it is granted 
 REVOKE ALL ON FUNCTION geometries_in FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION geometries_in TO cbm_api;
 
+-- For the same reason: the policy keeps readers from the index on ids as numbers.
+CREATE FUNCTION ids_are_numbers(of_dataset smallint) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, cbm, pg_temp AS $$
+  SELECT NOT EXISTS (SELECT FROM cbm.parcel
+                     WHERE dataset_id = of_dataset AND known_to = 'infinity' AND cbm.whole_number(pid) IS NULL)
+$$;
+COMMENT ON FUNCTION ids_are_numbers IS 'Whether clients that know parcels by numbers can have them: all ids of a dataset are whole numbers.';
+REVOKE ALL ON FUNCTION ids_are_numbers FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ids_are_numbers TO cbm_api;
+
 -- Maps of a country: up to zoom 11 a tile shows counts of parcels in cells, made at import: 32 x 32,
 -- at zoom 11 16 x 16 (cells of zoom 15, 800 m in middle Europe), so that an import need not make more.
 CREATE TABLE grid_tile (
