@@ -33,6 +33,15 @@ VERBS = {
     "dataset list": "cbm_core.datasets.verbs:LIST",
     "dataset legacy-views": "cbm_core.datasets.legacy_verbs:LEGACY_VIEWS",
     "dataset purge": "cbm_core.datasets.verbs:PURGE",
+    "user add": "cbm_core.users.verbs:ADD",
+    "user passwd": "cbm_core.users.verbs:PASSWD",
+    "user disable": "cbm_core.users.verbs:DISABLE",
+    "user list": "cbm_core.users.verbs:LIST",
+    "user grant": "cbm_core.users.verbs:GRANT",
+    "user revoke": "cbm_core.users.verbs:REVOKE",
+    "user token add": "cbm_core.users.token_verbs:ADD",
+    "user token revoke": "cbm_core.users.token_verbs:REVOKE",
+    "user log": "cbm_core.users.log_verbs:LOG",
     "db size": "cbm_core.database.verbs:SIZE",
     "db check": "cbm_core.database.verbs:CHECK",
     "db compact": "cbm_core.database.verbs:COMPACT",
@@ -136,25 +145,26 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cbm {__version__}")
     parser.add_argument("--config", type=Path, help="settings file (default /etc/cbm/cbm.toml)")
     parser.add_argument("--json", action="store_true", help="arguments and answer as JSON")
-    nouns = parser.add_subparsers(metavar="COMMAND", required=True)
-    groups: dict[str, Any] = {}
+    groups = {"": parser.add_subparsers(metavar="COMMAND", required=True)}
     for name in VERBS:
-        noun, _, action = name.partition(" ")
-        wanted = noun in words and (not action or action in words)
-        verb = _load(name) if wanted else None
+        verb = _load(name) if set(name.split()) <= set(words) else None
         summary = verb.summary if verb else ""
-        if action:
-            if noun not in groups:
-                actions = ", ".join(v.partition(" ")[2] for v in VERBS if v.startswith(f"{noun} "))
-                group = nouns.add_parser(noun, help=actions)
-                groups[noun] = group.add_subparsers(metavar="ACTION", required=True)
-            sub = groups[noun].add_parser(action, help=summary or None, description=summary)
-        else:
-            sub = nouns.add_parser(noun, help=summary or None, description=summary)
+        noun, _, action = name.rpartition(" ")
+        sub = _group(groups, noun).add_parser(action, help=summary or None, description=summary)
         sub.set_defaults(cbm_verb=name)
         if verb:
             _add_flags(sub, verb.arguments)
     return parser
+
+
+def _group(groups: dict[str, Any], noun: str) -> Any:
+    """Return the parsers of a noun's actions; ``user token`` stands among those of ``user``."""
+    if noun not in groups:
+        actions = ", ".join(v.removeprefix(f"{noun} ") for v in VERBS if v.startswith(f"{noun} "))
+        outer, _, last = noun.rpartition(" ")
+        group = _group(groups, outer).add_parser(last, help=actions)
+        groups[noun] = group.add_subparsers(metavar="ACTION", required=True)
+    return groups[noun]
 
 
 def _add_flags(parser: argparse.ArgumentParser, model: Any) -> None:
