@@ -177,3 +177,78 @@ SELECT fill_grid_tiles(dataset_id, layer) FROM (SELECT DISTINCT dataset_id, laye
 
 CREATE INDEX parcel_geometry_of_dataset ON parcel_geometry (dataset_id, id);
 CREATE INDEX parcel_past ON parcel (dataset_id, layer, pid, valid_from) WHERE known_to < 'infinity';
+
+-- Requests too large to be answered at once. Users see their own, of datasets granted to them; so does
+-- the process that works on them, on behalf of the user.
+CREATE TABLE api_job (
+  id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+  user_name text NOT NULL REFERENCES api_user ON DELETE CASCADE,
+  dataset_id smallint NOT NULL REFERENCES dataset,
+  collection text NOT NULL,
+  request jsonb NOT NULL,
+  state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'running', 'done', 'failed')),
+  attempts smallint NOT NULL DEFAULT 0,
+  token bigint,
+  lease_until timestamptz,
+  parcels integer NOT NULL,
+  parcels_done integer NOT NULL DEFAULT 0,
+  rows bigint NOT NULL DEFAULT 0,
+  bytes bigint,
+  error_code text,
+  error text,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  started_at timestamptz,
+  finished_at timestamptz,
+  expires_at timestamptz,
+  CHECK ((state = 'running') = (token IS NOT NULL)),
+  CHECK ((state = 'running') = (lease_until IS NOT NULL))
+);
+COMMENT ON TABLE api_job IS 'Signatures asked for in bulk, to be written to a file named after the job; see cbm_api/jobs.';
+CREATE INDEX api_job_user ON api_job (user_name, created_at);
+ALTER TABLE api_job ENABLE ROW LEVEL SECURITY;
+CREATE POLICY api_own ON api_job TO cbm_api
+  USING (user_name = current_setting('cbm.api_user', true)
+    AND dataset_id = ANY ((SELECT cbm.granted_datasets('api', current_setting('cbm.api_user', true)))::smallint[]));
+GRANT SELECT, INSERT, UPDATE, DELETE ON api_job TO cbm_api;
+GRANT USAGE ON SEQUENCE lease_token TO cbm_api;
+
+-- The next job in line, for whoever works on jobs: leased, and tried three times at most.
+CREATE FUNCTION claim_api_job(lease interval) RETURNS TABLE (job uuid, on_behalf_of text, held_token bigint)
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, cbm, pg_temp AS $$
+  UPDATE cbm.api_job SET state = 'failed', token = NULL, lease_until = NULL, finished_at = now(),
+    expires_at = now() + interval '7 days', error_code = 'worker_lost',
+    error = 'The process that worked on it was lost three times.'
+  WHERE state = 'running' AND lease_until < now() AND attempts >= 3;
+  UPDATE cbm.api_job j SET state = 'running', token = nextval('cbm.lease_token'), lease_until = now() + lease,
+    attempts = attempts + 1, started_at = now(), parcels_done = 0, rows = 0
+  WHERE j.id = (
+    SELECT n.id FROM cbm.api_job n JOIN cbm.api_user u ON u.name = n.user_name AND u.disabled_at IS NULL
+    WHERE n.state = 'pending' OR (n.state = 'running' AND n.lease_until < now())
+    ORDER BY n.created_at LIMIT 1 FOR UPDATE OF n SKIP LOCKED)
+  RETURNING id, user_name, token
+$$;
+REVOKE ALL ON FUNCTION claim_api_job FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION claim_api_job TO cbm_api;
+
+CREATE FUNCTION living_api_jobs() RETURNS SETOF uuid
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, cbm, pg_temp AS $$
+  DELETE FROM cbm.api_job WHERE expires_at < now();
+  SELECT id FROM cbm.api_job
+$$;
+COMMENT ON FUNCTION living_api_jobs IS 'Forgets the jobs that have expired; files of others than it returns can go.';
+REVOKE ALL ON FUNCTION living_api_jobs FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION living_api_jobs TO cbm_api;
+
+CREATE FUNCTION forget_api_jobs() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, cbm, pg_temp AS $$
+BEGIN
+  DELETE FROM cbm.api_job WHERE dataset_id = NEW.id;
+  RETURN NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION forget_api_jobs FROM PUBLIC;
+CREATE TRIGGER dataset_purged_jobs AFTER UPDATE OF purged_at ON dataset
+  FOR EACH ROW WHEN (OLD.purged_at IS NULL AND NEW.purged_at IS NOT NULL) EXECUTE FUNCTION forget_api_jobs();
+
+-- Whether a dataset is extracted with a product is asked with every request for signatures.
+CREATE INDEX work_item_product ON work_item (dataset_id, product_id);
