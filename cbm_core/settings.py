@@ -25,6 +25,7 @@ the file that ``passfile`` names (libpq's format, mode 0600)::
     tls_key_file = "/etc/cbm/pki/host.key"
 
     [api]                   # of a host that serves the API
+    listen = "127.0.0.1:8080"
     pool_size = 4
     cors_origins = "https://maps.example https://tables.example"
 """
@@ -92,7 +93,7 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class ApiSettings:
-    """How the API serves.
+    """How the API serves: gunicorn answers HTTP at ``listen`` (address:port).
 
     Each worker process has ``pool_size`` database sessions; a request waits ``pool_wait_seconds``
     for one. The server ends statements after ``statement_timeout_seconds``. ``cors_origins``, with
@@ -105,6 +106,7 @@ class ApiSettings:
     ``oidc_claim`` of it is the user's name.
     """
 
+    listen: str = "127.0.0.1:8080"
     pool_size: int = 4
     pool_wait_seconds: int = 2
     statement_timeout_seconds: int = 20
