@@ -101,6 +101,9 @@ class ApiSettings:
     client and API. A worker process answers a user ``requests_per_minute``. The log of reads goes
     back ``read_log_days`` (0: for ever).
 
+    Image chips are read from the scenes' files by ``raster_threads`` at a time in each worker
+    process; a request waits ``raster_seconds`` for its own.
+
     Who logs in elsewhere (OpenID Connect) brings a token of ``oidc_issuer`` made for
     ``oidc_audience``, signed with a key of ``oidc_jwks`` (a file or an https address);
     ``oidc_claim`` of it is the user's name.
@@ -114,6 +117,8 @@ class ApiSettings:
     trusted_proxies: int = 0
     requests_per_minute: int = 1200
     read_log_days: int = 365
+    raster_threads: int = 8
+    raster_seconds: int = 15
     oidc_issuer: str | None = None
     oidc_audience: str | None = None
     oidc_jwks: str | None = None

@@ -36,6 +36,15 @@ COMMENT ON TABLE api_lockout IS 'Failed logins by user and client address (IPv6:
 GRANT SELECT ON api_user, api_token TO cbm_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON api_lockout TO cbm_api;
 
+-- What signed addresses of images are signed with, by all processes of all hosts alike.
+CREATE TABLE api_secret (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  secret text NOT NULL
+);
+COMMENT ON TABLE api_secret IS 'One row: 244 random bits, from two UUIDs of version 4.';
+INSERT INTO api_secret (secret) VALUES (gen_random_uuid()::text || gen_random_uuid()::text);
+GRANT SELECT ON api_secret TO cbm_api;
+
 CREATE INDEX audit_at ON audit (at);
 CREATE INDEX audit_reads ON audit (at) WHERE action = 'read';
 
