@@ -17,21 +17,29 @@ from cbm_core.errors import CbmError
 _AOI = r"[a-z][a-z0-9_]{0,31}"
 _NAME = re.compile(rf"(?P<aoi>{_AOI})_(?P<year>[0-9]{{4}})(?:\.(?P<layer>[a-z0-9_]{{1,63}}))?")
 
-# Before its first import a dataset has the default layer, empty.
+# An import is of a whole layer: the latest one tells of all its parcels. Before the first a dataset
+# has the default layer, empty.
 _SELECT = """
-SELECT d.id, d.aoi, d.year, l.layer, d.imagery_start, d.imagery_end, d.settings
+SELECT d.id, d.aoi, d.year, l.layer, d.imagery_start, d.imagery_end, d.settings,
+  coalesce(s.parcels, 0), s.report -> 'extent', s.crs_id
 FROM cbm.dataset d
 CROSS JOIN LATERAL (
-  SELECT DISTINCT s.layer FROM cbm.parcel_set s WHERE s.dataset_id = d.id
+  SELECT i.layer, max(i.id) AS latest FROM cbm.parcel_set i WHERE i.dataset_id = d.id GROUP BY 1
   UNION ALL
-  SELECT '' WHERE NOT EXISTS (SELECT FROM cbm.parcel_set s WHERE s.dataset_id = d.id)
+  SELECT '', NULL WHERE NOT EXISTS (SELECT FROM cbm.parcel_set i WHERE i.dataset_id = d.id)
 ) l
+LEFT JOIN cbm.parcel_set s ON s.id = l.latest
 WHERE d.purged_at IS NULL"""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One layer of a dataset; imagery dates are inclusive, ``settings`` the dataset's."""
+    """One layer of a dataset; imagery dates are inclusive, ``settings`` the dataset's.
+
+    ``parcels`` are those of the latest import, ``extent`` their west, south, east and north in
+    degrees (EPSG:4326) where the import says it, ``crs`` the reference system of its file (a key of
+    ``cbm.crs``: the EPSG code, or a number of our own).
+    """
 
     id: int
     aoi: str
@@ -40,6 +48,9 @@ class Dataset:
     imagery_start: date
     imagery_end: date
     settings: dict[str, Any]
+    parcels: int
+    extent: list[float] | None
+    crs: int | None
 
     @property
     def name(self) -> str:
