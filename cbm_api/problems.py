@@ -26,6 +26,7 @@ STATUS = {
     "login_failed": HTTPStatus.UNAUTHORIZED,
     "token_expired": HTTPStatus.UNAUTHORIZED,
     "not_granted": HTTPStatus.FORBIDDEN,
+    "origin_refused": HTTPStatus.FORBIDDEN,
     "not_found": HTTPStatus.NOT_FOUND,
     "dataset_unknown": HTTPStatus.NOT_FOUND,
     "parcel_unknown": HTTPStatus.NOT_FOUND,
@@ -40,6 +41,7 @@ STATUS = {
     "database_lost": HTTPStatus.SERVICE_UNAVAILABLE,
     "database_timeout": HTTPStatus.SERVICE_UNAVAILABLE,
     "schema_missing": HTTPStatus.SERVICE_UNAVAILABLE,
+    "identity_provider_unreachable": HTTPStatus.SERVICE_UNAVAILABLE,
     "raster_unreachable": HTTPStatus.SERVICE_UNAVAILABLE,
 }
 # What passes by itself, and when to ask again, in seconds.

@@ -1,0 +1,1 @@
+"""How users show who they are: passwords (Basic), own tokens, tokens of an identity provider."""
