@@ -154,6 +154,27 @@ def add_product(settings, name="s2", card="s2", variables=("B04",)) -> int:
     )[0][0]  # fmt: skip
 
 
+def add_signature(
+    settings, dataset_id, geometry_id, scene_id, product_id, obstime, stats, *, classes=None, rank=0
+) -> None:
+    """Store a row: ``stats`` [variables, 8], None where all is masked; ``classes`` {class: pixels}.
+
+    The pixels that were imaged are the largest count of a variable, 1 where there is none.
+    """
+    pixels = 0 if stats is None else int(max(row[0] for row in stats))
+    packed = classes and b"".join(
+        bytes([number]) + pixels.to_bytes(3, "big") for number, pixels in classes.items()
+    )
+    sql(settings, "SELECT cbm.ensure_signature_partition(%s::smallint, %s::date)",
+        dataset_id, obstime.date())  # fmt: skip
+    sql(
+        settings,
+        "INSERT INTO cbm.signature VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        obstime, geometry_id, scene_id, max(pixels, 1), pixels, dataset_id, product_id, rank,
+        stats and [float(value) for row in stats for value in row], packed,
+    )  # fmt: skip
+
+
 def square(x, y, size=100.0) -> shapely.Polygon:
     """A square parcel with its lower left corner at x, y."""
     return shapely.box(x, y, x + size, y + size)

@@ -1,5 +1,12 @@
 """The routes, a module per resource: requests in, answers out; SQL stands in ``queries``."""
 
-from cbm_api.routes import service, tiles
+from cbm_api.routes import bulk, jobs, legacy, service, signatures, tiles
 
-BLUEPRINTS = (service.api, tiles.api)
+BLUEPRINTS = (
+    service.api,
+    *legacy.BLUEPRINTS,
+    tiles.api,
+    signatures.api,
+    bulk.api,
+    jobs.api,
+)

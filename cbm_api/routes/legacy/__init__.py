@@ -1,0 +1,5 @@
+"""The routes that clients of the JRC's earlier Checks-by-Monitoring system ask, unchanged."""
+
+from cbm_api.routes.legacy import parcels
+
+BLUEPRINTS = (parcels.api,)
