@@ -102,7 +102,8 @@ class ApiSettings:
     back ``read_log_days`` (0: for ever).
 
     Image chips are read from the scenes' files by ``raster_threads`` at a time in each worker
-    process; a request waits ``raster_seconds`` for its own.
+    process; a request waits ``raster_seconds`` for its own. What is too large to be answered at
+    once is written to files in ``jobs_folder``, which all hosts of the API share.
 
     Who logs in elsewhere (OpenID Connect) brings a token of ``oidc_issuer`` made for
     ``oidc_audience``, signed with a key of ``oidc_jwks`` (a file or an https address);
@@ -119,6 +120,7 @@ class ApiSettings:
     read_log_days: int = 365
     raster_threads: int = 8
     raster_seconds: int = 15
+    jobs_folder: str = "/var/lib/cbm/api-jobs"
     oidc_issuer: str | None = None
     oidc_audience: str | None = None
     oidc_jwks: str | None = None
