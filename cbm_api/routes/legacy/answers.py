@@ -8,6 +8,7 @@ import json
 
 from flask import Response, jsonify
 from pydantic import BaseModel, Field
+from werkzeug.utils import secure_filename
 
 from cbm_api.queries.legacy_parcels import Columns
 
@@ -74,5 +75,5 @@ def table(found: Columns, name: str) -> Response:
     for row in zip(*found.values(), strict=True):
         writer.writerow(json.dumps(one) if isinstance(one, dict) else one for one in row)
     response = Response(text.getvalue(), content_type="text/csv; charset=utf-8")
-    response.headers.set("Content-Disposition", "attachment", filename=name)
+    response.headers.set("Content-Disposition", "attachment", filename=secure_filename(name))
     return response
