@@ -43,6 +43,8 @@ STATUS = {
     "schema_missing": HTTPStatus.SERVICE_UNAVAILABLE,
     "identity_provider_unreachable": HTTPStatus.SERVICE_UNAVAILABLE,
     "raster_unreachable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "raster_missing": HTTPStatus.NOT_FOUND,
+    "raster_damaged": HTTPStatus.BAD_GATEWAY,
 }
 # What passes by itself, and when to ask again, in seconds.
 RETRY_AFTER = 5

@@ -1,6 +1,6 @@
 """The routes, a module per resource: requests in, answers out; SQL stands in ``queries``."""
 
-from cbm_api.routes import bulk, jobs, legacy, service, signatures, tiles
+from cbm_api.routes import bulk, chips, jobs, legacy, service, signatures, tiles
 
 BLUEPRINTS = (
     service.api,
@@ -9,4 +9,5 @@ BLUEPRINTS = (
     signatures.api,
     bulk.api,
     jobs.api,
+    chips.api,
 )
