@@ -4,6 +4,7 @@ import base64
 from dataclasses import dataclass, replace
 
 import pytest
+from argon2 import PasswordHasher
 from flask.testing import FlaskClient
 
 from cbm_api.app import create_app
@@ -12,6 +13,16 @@ from cbm_core.users import passwords
 from tests.factories import sql
 
 PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_passwords():
+    """Passwords are hashed with little effort: nobody attacks those of tests."""
+    hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_hasher", hasher)
+        patch.setattr(passwords, "_NOBODY", hasher.hash("no password is this one"))
+        yield
 
 
 def add_user(settings: Settings, name: str, *datasets: int) -> None:
