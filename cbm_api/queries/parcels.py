@@ -56,10 +56,10 @@ class Reach:
 
 @dataclass(frozen=True)
 class Peer:
-    """A parcel of the same crop nearby; ``feature`` is its GeoJSON."""
+    """A parcel of the same crop nearby: its row, its id, and its GeoJSON."""
 
+    row_id: int
     pid: str
-    geometry_id: int
     feature: str
 
 
@@ -218,7 +218,7 @@ FROM cbm.parcel p JOIN cbm.parcel_geometry g ON g.id = p.geometry_id
 WHERE p.pid = %(pid)s AND {of_collection} AND {meets}
 ORDER BY p.valid_from DESC LIMIT 1""")
 _PEERS = sql.SQL("""
-SELECT p.pid, g.id, {feature}
+SELECT p.id, p.pid, {feature}
 FROM cbm.parcel own
 JOIN cbm.parcel_geometry og ON og.id = own.geometry_id
 CROSS JOIN cbm.geometries_in(%(dataset)s::smallint,

@@ -1,9 +1,25 @@
 """The routes, a module per resource: requests in, answers out; SQL stands in ``queries``."""
 
-from cbm_api.routes import bulk, chips, jobs, legacy, service, signatures, tiles
+from cbm_api.routes import (
+    bulk,
+    chips,
+    collections,
+    items,
+    jobs,
+    landing,
+    legacy,
+    peers,
+    service,
+    signatures,
+    tiles,
+)
 
 BLUEPRINTS = (
     service.api,
+    landing.api,
+    collections.api,
+    items.api,
+    peers.api,
     *legacy.BLUEPRINTS,
     tiles.api,
     signatures.api,

@@ -107,7 +107,8 @@ def _json(tables: Iterable[pa.Table], about: dict[str, Any]) -> Iterator[bytes]:
 
 def one_parcel(table: pa.Table, about: dict[str, Any]) -> bytes:
     """Return the JSON document of one parcel: ``about``, ``rows`` and ``columns``."""
-    text = _columns(*_cells(table.drop_columns("pid")), 0, table.num_rows)
+    shown = table.select([name for name in table.column_names if name != "pid"])
+    text = _columns(*_cells(shown), 0, table.num_rows)
     head = json.dumps({**about, "rows": table.num_rows})
     return f'{head[:-1]}, "columns": {text}}}\n'.encode()
 

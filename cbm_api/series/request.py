@@ -18,7 +18,7 @@ from cbm_core import bands as band_names
 from cbm_core.db import Cursor
 from cbm_core.errors import CbmError
 
-_Statistic = Literal["count", "mean", "std", "min", "max", "p25", "p50", "p75"]
+Statistic = Literal["count", "mean", "std", "min", "max", "p25", "p50", "p75"]
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,31}$")]
 
 
@@ -27,6 +27,9 @@ def _split(value: Any) -> Any:
     if not isinstance(value, list):
         return value
     return [part for one in value for part in (one.split(",") if isinstance(one, str) else [one])]
+
+
+Statistics = Annotated[list[Statistic], BeforeValidator(_split)]
 
 
 class Wanted(BaseModel):
@@ -51,7 +54,7 @@ class Wanted(BaseModel):
         description="Bands and indices, with commas between; all if left out. The names B4, VVb "
         "and VVc are understood as well.",
     )
-    statistics: Annotated[list[_Statistic], BeforeValidator(_split)] | None = Field(
+    statistics: Statistics | None = Field(
         default=None, max_length=8, description="With commas between; all eight if left out."
     )
     datetime: str | None = Field(
