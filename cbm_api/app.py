@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask, Response, g, request
 from flask_openapi3 import Info, OpenAPI
 
-from cbm_api import problems, security
+from cbm_api import metrics, problems, security
 from cbm_api.database import Database
 from cbm_api.problems import Problem
 from cbm_api.routes import BLUEPRINTS
@@ -44,6 +44,7 @@ def create_app(settings: Settings) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["cbm_settings"] = settings
     app.extensions["cbm_database"] = Database(settings)
+    metrics.install(app)
     app.before_request(_name_request)
     problems.install(app)
     security.install(app)

@@ -95,11 +95,12 @@ class EngineSettings:
 class ApiSettings:
     """How the API serves: gunicorn answers HTTP at ``listen`` (address:port).
 
-    Each worker process has ``pool_size`` database sessions; a request waits ``pool_wait_seconds``
-    for one. The server ends statements after ``statement_timeout_seconds``. ``cors_origins``, with
-    spaces between, may be asked from by scripts of other sites. ``trusted_proxies`` stand between
-    client and API. A worker process answers a user ``requests_per_minute``. The log of reads goes
-    back ``read_log_days`` (0: for ever).
+    ``workers`` processes answer requests with ``threads`` each. A worker process has ``pool_size``
+    database sessions; a request waits ``pool_wait_seconds`` for one. The server ends statements
+    after ``statement_timeout_seconds``. ``cors_origins``, with spaces between, may be asked from by
+    scripts of other sites. ``trusted_proxies`` stand between client and API. A worker process
+    answers a user ``requests_per_minute``. The log of reads goes back ``read_log_days`` (0: for
+    ever).
 
     Image chips are read from the scenes' files by ``raster_threads`` at a time in each worker
     process; a request waits ``raster_seconds`` for its own. What is too large to be answered at
@@ -111,6 +112,8 @@ class ApiSettings:
     """
 
     listen: str = "127.0.0.1:8080"
+    workers: int = 2
+    threads: int = 8
     pool_size: int = 4
     pool_wait_seconds: int = 2
     statement_timeout_seconds: int = 20
@@ -243,7 +246,8 @@ def _check_api(api: ApiSettings, file: Path) -> None:
                 f"{file}: cors_origins in [api] has {origin!r}; expected https://host or"
                 " https://host:port, with spaces between.",
             )
-    least = {"trusted_proxies": 0, "requests_per_minute": 1}
+    positive = ("workers", "threads", "pool_size", "statement_timeout_seconds")
+    least = {**dict.fromkeys(positive, 1), "trusted_proxies": 0, "requests_per_minute": 1}
     for name, number in least.items():
         if getattr(api, name) < number:
             raise CbmError(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel
 
+from cbm_api import metrics
 from cbm_api.context import database, public
 from cbm_core import __version__
 
@@ -32,3 +36,17 @@ def readyz() -> dict[str, str]:
     with database().transaction(None) as cursor:
         cursor.execute("SELECT FROM cbm.schema_migration LIMIT 1")
     return {"status": "ok", "version": __version__}
+
+
+_FIGURES: dict[Any, Any] = {
+    200: {
+        "description": "Prometheus' text format.",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
+}
+
+
+@api.get("/metrics", responses=_FIGURES, summary="What the service did, for Prometheus")
+def figures() -> Response:
+    """Answer counts and durations of all workers; Prometheus logs in like everybody."""
+    return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
