@@ -128,6 +128,35 @@ def reading(settings, when):
         yield cursor
 
 
+@contextmanager
+def autovacuum_at(db, pg_server, dataset):
+    """The server's own vacuum at work on a month, for long."""
+    leaf = f"cbm.signature_d{dataset}_202405"
+    slow = "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1"
+    often = "autovacuum_vacuum_insert_threshold = 1, autovacuum_vacuum_insert_scale_factor = 0"
+    with closing(pg_server.superuser(db.database["dbname"])) as server, server.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {leaf} SET ({slow}, {often})")
+        cursor.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'")
+        cursor.execute("SELECT pg_reload_conf()")
+        try:
+            end = time.monotonic() + 40
+            at_work = "SELECT FROM pg_stat_progress_vacuum WHERE relid = %s::regclass"
+            while cursor.execute(at_work, (leaf,)) or not cursor.rowcount:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            yield
+        finally:
+            cursor.execute("ALTER SYSTEM RESET autovacuum_naptime")
+            cursor.execute("SELECT pg_reload_conf()")
+
+
+def test_autovacuum_steps_aside(db, month, pg_server):
+    before = content(db)
+    with autovacuum_at(db, pg_server, month):
+        assert compact(db, month)
+    assert content(db) == before
+
+
 def test_a_month_is_put_in_parcel_order_and_stays_the_same(db, month):
     before = content(db)
     assert disorder(db, month) == pytest.approx(2 / 3, abs=0.05)
