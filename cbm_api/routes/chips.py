@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 
-from flask import Response, request
+from flask import Response, url_for
 from flask_openapi3 import APIBlueprint, Tag
 from PIL.Image import Image as Drawing
 from pydantic import BaseModel, ConfigDict, Field
@@ -155,7 +155,7 @@ def chips(path: ParcelPath, query: ListQuery) -> dict[str, Any]:
         pid=parcel.pid,
         size=query.size or wishes.side_of(parcel.side_m),
         complete=len(found) <= query.limit,
-        chips=[_entry(one, request.path) for one in found[: query.limit]],
+        chips=[_entry(one, path) for one in found[: query.limit]],
     )
     return listed.model_dump(mode="json")
 
@@ -264,7 +264,8 @@ def _label(image: Image) -> str:
     return f"{image.obstime:%Y-%m-%d}{cloud}"
 
 
-def _entry(image: Image, base: str) -> ChipEntry:
+def _entry(image: Image, path: ParcelPath) -> ChipEntry:
+    place: dict[str, Any] = {**path.model_dump(), "scene": image.id}
     return ChipEntry(
         scene=image.id,
         reference=image.reference,
@@ -276,8 +277,8 @@ def _entry(image: Image, base: str) -> ChipEntry:
         orbit_direction=image.orbit_direction,
         relative_orbit=image.relative_orbit,
         bands=sorted(image.assets),
-        png=f"{base}/{image.id}.png",
-        tiff=f"{base}/{image.id}.tif",
+        png=url_for("chips.picture", **place),
+        tiff=url_for("chips.window", **place),
     )
 
 
