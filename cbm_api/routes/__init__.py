@@ -12,6 +12,7 @@ from cbm_api.routes import (
     service,
     signatures,
     tiles,
+    viewer,
 )
 
 BLUEPRINTS = (
@@ -26,4 +27,5 @@ BLUEPRINTS = (
     bulk.api,
     jobs.api,
     chips.api,
+    viewer.api,
 )

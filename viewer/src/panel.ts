@@ -1,0 +1,122 @@
+// What is shown of one parcel: its data, curves over time, and images in a strip.
+import type { Api } from "./api";
+import { type Chart, chart } from "./chart";
+import { Chips } from "./chips";
+import { make } from "./dom";
+import { graphsOf } from "./series";
+import { texts } from "./texts";
+
+export interface Parcel {
+  id: string | number;
+  geometry: { coordinates: unknown };
+  properties: Record<string, unknown>;
+}
+
+export class Panel {
+  private asked = new AbortController();
+  private charts: Chart[] = [];
+  private chips: Chips | null = null;
+
+  constructor(
+    private readonly element: HTMLElement,
+    private readonly api: Api,
+    private readonly onClose: () => void,
+  ) {
+    element.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.onClose();
+    });
+  }
+
+  close(): void {
+    this.asked.abort();
+    this.chips?.forget();
+    this.element.hidden = true;
+    this.element.replaceChildren();
+  }
+
+  /** Shows a parcel; what else is known of it lies under `address`. */
+  async show(address: string, pid: string, parcel: Parcel): Promise<void> {
+    this.close();
+    this.asked = new AbortController();
+    const { signal } = this.asked;
+    const close = make("button", { class: "quiet close", "aria-label": texts.close, click: this.onClose }, "×");
+    const curves = make("section", { class: "curves" }, make("p", { class: "hint" }, texts.loading));
+    const strip = make("section", { class: "strip" });
+    const heading = make("h2", {}, `${texts.parcel} ${pid}`);
+    this.element.replaceChildren(close, heading, facts(parcel.properties), strip, curves);
+    this.element.hidden = false;
+    this.element.scrollTop = 0;
+    this.element.focus({ preventScroll: true });
+    this.chips = new Chips(strip, this.api, (time) => this.readAt(time));
+    await Promise.all([
+      report(strip, this.chips.show(address, signal)),
+      report(curves, this.showCurves(curves, address, pid, signal)),
+    ]);
+  }
+
+  private async showCurves(place: HTMLElement, address: string, pid: string, signal: AbortSignal): Promise<void> {
+    const graphs = await graphsOf(this.api, address, signal);
+    if (!graphs.length) return place.replaceChildren(make("p", { class: "hint" }, texts.noSeries));
+    const points = graphs.flatMap(({ lines }) => lines.flatMap((line) => line.points));
+    const moments = [...new Set(points.map(({ time }) => time))].sort((a, b) => a - b);
+    this.chips?.tellClouds(new Map(points.flatMap(({ time, share }) => (share === null ? [] : [[time, share]]))));
+    const period: [number, number] = [moments[0] as number, moments.at(-1) as number];
+    const slider = make("input", {
+      type: "range",
+      min: 0,
+      max: moments.length - 1,
+      "aria-label": texts.observation,
+      input: () => this.readAt(moments[slider.valueAsNumber] as number),
+    });
+    this.charts = graphs.map((graph) =>
+      chart(graph, period, (time) => {
+        const nearest = moments.reduce((best, one) => (Math.abs(one - time) < Math.abs(best - time) ? one : best));
+        slider.valueAsNumber = moments.indexOf(nearest);
+        this.readAt(nearest);
+      }),
+    );
+    const save = make("button", { class: "quiet", click: () => void this.save(address, pid) }, texts.download);
+    const cloudKey = make("p", { class: "hint" }, texts.clearAndClouded);
+    place.replaceChildren(slider, ...this.charts.map(({ element }) => element), cloudKey, save);
+    slider.valueAsNumber = moments.length - 1;
+    this.readAt(moments.at(-1) as number);
+  }
+
+  private readAt(time: number): void {
+    for (const one of this.charts) one.readAt(time);
+    this.chips?.mark(time);
+  }
+
+  private async save(address: string, pid: string): Promise<void> {
+    const answer = await this.api.get(`${address}/signatures`, { f: "csv" });
+    const url = URL.createObjectURL(await answer.blob());
+    make("a", { href: url, download: `${pid.replace(/[^\w.-]+/g, "_")}.csv` }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
+  }
+}
+
+/** Puts what went wrong where the result would stand. */
+async function report(place: HTMLElement, work: Promise<void>): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    if (error instanceof DOMException) return;
+    place.replaceChildren(make("p", { class: "problem", role: "alert" }, (error as Error).message));
+  }
+}
+
+function facts(properties: Record<string, unknown>): HTMLElement {
+  const list = make("dl");
+  const tell = (name: string, value: unknown) => {
+    if (value === null || value === undefined || value === "") return;
+    list.append(make("dt", {}, name), make("dd", {}, String(value)));
+  };
+  const { pid: _, crop_code, crop_name, area_m2, valid_from, valid_to, ...others } = properties;
+  const crop = [...new Set([crop_name, crop_code].filter((part) => part))].join(" · ");
+  tell(texts.crop, crop || texts.noCrop);
+  tell(texts.area, typeof area_m2 === "number" ? texts.hectares(area_m2 / 10_000) : null);
+  tell(texts.valid, texts.validBetween(String(valid_from ?? ""), String(valid_to ?? "")));
+  for (const [name, value] of Object.entries(others))
+    tell(name, typeof value === "object" && value !== null ? JSON.stringify(value) : value);
+  return list;
+}
