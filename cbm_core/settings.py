@@ -243,7 +243,7 @@ def _check_api(api: ApiSettings, file: Path) -> None:
         if not re.fullmatch(r"https?://[^/?#@\s]+", origin):
             raise CbmError(
                 "config_invalid",
-                f"{file}: cors_origins in [api] has {origin!r}; expected https://host or"
+                f"{file}: cors_origins in [api] has {origin.rpartition('@')[2]!r}; expected https://host or"
                 " https://host:port, with spaces between.",
             )
     positive = ("workers", "threads", "pool_size", "statement_timeout_seconds")

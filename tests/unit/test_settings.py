@@ -34,6 +34,13 @@ def test_owner_section_overrides_the_common_one(tmp_path):
         ('[storage]\nvirtual_hosting = "no"\n', "true or false"),
         ("[storage]\nstaging_limit_mb = -1\n", "staging_limit_mb"),
         ("[storage]\nstaging_limit_mb = 1.5\n", "a whole number"),
+        ('[api]\ncors_origins = "https://a.example https://b.example/"\n', "b.example/"),
+        ('[api]\ncors_origins = "*"\n', "https://host"),
+        ('[api]\ncors_origins = "https://me:secret@a.example"\n', "https://host"),
+        ("[api]\ntrusted_proxies = -1\n", "trusted_proxies"),
+        ("[api]\nrequests_per_minute = 0\n", "requests_per_minute"),
+        ("[api]\nread_log_days = 7\n", "30 or more"),
+        ('[api]\noidc_issuer = "https://login.example"\n', "all three or none"),
     ],
 )
 def test_wrong_files_are_refused_by_name(tmp_path, text, expected):
@@ -60,3 +67,15 @@ def test_storage_section(tmp_path):
     assert loaded.storage.endpoint == "https://s3.example:8333/"
     assert (loaded.storage.virtual_hosting, loaded.storage.staging_limit_mb) == (False, 0)
     assert loaded.storage.profile == "default"
+
+
+def test_api_section(tmp_path):
+    loaded = settings.load(
+        write(
+            tmp_path,
+            '[api]\ncors_origins = "https://a.example https://b.example:8443"\n'
+            'read_log_days = 0\noidc_issuer = "i"\noidc_audience = "a"\noidc_jwks = "/keys"\n',
+        )
+    )
+    assert loaded.api.cors_origins.split() == ["https://a.example", "https://b.example:8443"]
+    assert (loaded.api.oidc_jwks, loaded.api.oidc_claim) == ("/keys", "preferred_username")
