@@ -136,6 +136,7 @@ def understand(cursor: Cursor, dataset: Dataset, wanted: Wanted) -> Chosen:
         CbmError: ``product_unknown``, ``bad_parameter``.
 
     """
+    asked_period = period.parse(wanted.datetime)
     product = choose(of_dataset(cursor, dataset.id), wanted.product, wanted.card)
     variables = _variables(product, wanted.bands)
     if wanted.decibels and product.card != "bs":
@@ -151,7 +152,7 @@ def understand(cursor: Cursor, dataset: Dataset, wanted: Wanted) -> Chosen:
         dataset=dataset,
         product=product,
         numbers=tuple((band, statistic) for band in variables for statistic in statistics),
-        period=period.parse(wanted.datetime),
+        period=asked_period,
         direction=orbit if orbit and not orbit.isdigit() else None,
         relative_orbit=int(orbit) if orbit and orbit.isdigit() else None,
         max_cloud=wanted.max_cloud,
