@@ -243,8 +243,8 @@ def _check_api(api: ApiSettings, file: Path) -> None:
         if not re.fullmatch(r"https?://[^/?#@\s]+", origin):
             raise CbmError(
                 "config_invalid",
-                f"{file}: cors_origins in [api] has {origin.rpartition('@')[2]!r}; expected https://host or"
-                " https://host:port, with spaces between.",
+                f"{file}: cors_origins in [api] has {origin.rpartition('@')[2]!r}; expected"
+                " https://host or https://host:port, with spaces between.",
             )
     positive = ("workers", "threads", "pool_size", "statement_timeout_seconds")
     least = {**dict.fromkeys(positive, 1), "trusted_proxies": 0, "requests_per_minute": 1}
