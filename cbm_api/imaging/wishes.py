@@ -73,6 +73,19 @@ def ranges(chip: Chip, card: str, stretch: str | None, limits: str | None) -> li
     return pictures.default_ranges(card, chip.bands)
 
 
+def check_lut(lut: str, bands: int) -> None:
+    """Refuse what the predecessor's clients cannot mean by ``lut``.
+
+    Raises:
+        CbmError: ``bad_parameter``.
+
+    """
+    if lut.count("_") == 1:
+        pairs(lut, 1, 0.0, 100.0)
+    else:
+        pairs(lut, bands, -_FARTHEST, _FARTHEST)
+
+
 def pairs(text: str, most: int, least: float, greatest: float) -> list[Range]:
     """Read one pair of rising numbers, or ``most`` of them, with commas or underscores between.
 
