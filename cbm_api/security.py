@@ -15,6 +15,9 @@ from cbm_api.logins.retention import Retention
 from cbm_core.errors import CbmError
 from cbm_core.settings import ApiSettings
 
+# The OpenAPI document and its page are for everybody.
+_DOCUMENTATION = frozenset({"openapi", "swagger"})
+
 
 class Guard:
     """What a process knows of those who ask."""
@@ -79,11 +82,10 @@ def _guard() -> Guard:
 
 def _identify() -> None:
     view = current_app.view_functions.get(request.endpoint or "")
-    # Browsers ask without a login what they may ask (OPTIONS); the OpenAPI document and its page
-    # are for everybody.
-    if view is None or request.method == "OPTIONS" or request.blueprint == "openapi":
+    # Browsers ask without a login what they may ask.
+    if view is None or request.method == "OPTIONS":
         return
-    if getattr(view, "is_public", False):
+    if getattr(view, "is_public", False) or request.blueprint in _DOCUMENTATION:
         return
     origins.require_known(request, _guard().origins)
     g.user = _guard().identify(request.headers.get("Authorization"), request.remote_addr)
