@@ -25,9 +25,14 @@ def quick_passwords():
         yield
 
 
+def owner(settings: Settings) -> Settings:
+    """The same database for the owner of its tables, whom grants do not bind."""
+    return replace(settings, database=settings.connection("owner"))
+
+
 def add_user(settings: Settings, name: str, *datasets: int) -> None:
     """A user with PASSWORD who may read datasets; without the code under test."""
-    admin = replace(settings, database=settings.connection("owner"))
+    admin = owner(settings)
     sql(
         admin,
         "INSERT INTO cbm.api_user (name, password_hash) VALUES (%s, %s)",
