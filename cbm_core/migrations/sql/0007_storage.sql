@@ -145,20 +145,26 @@ REVOKE ALL ON FUNCTION signature_disorder FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION signature_disorder TO cbm_ingest;
 
 -- Takes a table from everybody at once or not at all: tried shortly and often, because whoever comes
--- while a lock is waited for waits too. The last time longer than autovacuum takes to step aside
--- (deadlock_timeout, 1 s).
+-- while a lock is waited for waits too. A vacuum is at last given the time it takes autovacuum to step
+-- aside (deadlock_timeout, 1 s).
 CREATE FUNCTION lock_soon(target text, mode text, attempts integer) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, cbm, pg_temp SET lock_timeout = '100ms' AS $$
 BEGIN
   FOR attempt IN 1..attempts LOOP
-    IF attempt = attempts THEN
+    IF attempt = attempts AND EXISTS (
+      SELECT FROM pg_locks l JOIN pg_partition_tree(format('cbm.%I', target)::regclass) t ON t.relid = l.relation
+      WHERE l.granted AND l.mode = 'ShareUpdateExclusiveLock'
+    ) THEN
       PERFORM set_config('lock_timeout', '2s', true);
     END IF;
     BEGIN
       EXECUTE format('LOCK TABLE cbm.%I IN %s MODE', target, mode);
       RETURN;
     EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-      IF attempt = attempts THEN
+      IF attempt = attempts AND EXISTS (
+      SELECT FROM pg_locks l JOIN pg_partition_tree(format('cbm.%I', target)::regclass) t ON t.relid = l.relation
+      WHERE l.granted AND l.mode = 'ShareUpdateExclusiveLock'
+    ) THEN
         RAISE;
       END IF;
     END;
