@@ -167,6 +167,24 @@ def test_disabled_and_let_in_again(world):
     assert described(world, "anna")["datasets"] == ["ie:2024"]
 
 
+def test_a_disabled_user_sees_nothing_whoever_asks_on_the_users_behalf(world):
+    """As a job does that the user left behind, or an address made for the user."""
+    run(verbs.ADD, world, name="anna", datasets=["ie:2024"])
+    api = replace(world, database={**world.database, "user": "cbm_web"})
+
+    def seen():
+        with closing(database.connect(api)) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('cbm.api_user', 'anna', true)")
+            cursor.execute("SELECT aoi FROM cbm.dataset")
+            return cursor.fetchall()
+
+    assert seen() == [("ie",)]
+    run(verbs.DISABLE, world, name="anna")
+    assert seen() == []
+    run(verbs.ADD, world, name="anna")
+    assert seen() == [("ie",)]
+
+
 def test_grant_and_revoke(world):
     run(verbs.ADD, world, name="anna", datasets=["ie:2024"])
     granted = run(verbs.GRANT, world, name="anna", datasets=["ie:2024", "nl:2023"])

@@ -9,6 +9,22 @@ CREATE TABLE api_user (
 );
 COMMENT ON TABLE api_user IS 'Users of the API; password_hash is argon2id in PHC format, NULL for users who only have tokens.';
 
+-- A disabled user is granted nothing, whichever way a request came to be made on the user's behalf.
+CREATE OR REPLACE FUNCTION granted_datasets(how text, grantee_name text) RETURNS smallint[]
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, cbm, pg_temp AS $$
+  SELECT coalesce(array_agg(g.dataset_id), '{}')
+  FROM cbm.dataset_grant g
+  WHERE g.via = how
+    AND CASE how
+          WHEN 'api' THEN g.grantee = grantee_name AND NOT EXISTS (
+            SELECT FROM cbm.api_user u WHERE u.name = grantee_name AND u.disabled_at IS NOT NULL
+          )
+          ELSE EXISTS (
+            SELECT FROM pg_roles r WHERE r.rolname = g.grantee AND pg_has_role(grantee_name, r.oid, 'MEMBER')
+          )
+        END
+$$;
+
 CREATE TABLE api_token (
   id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   user_name text NOT NULL REFERENCES api_user ON DELETE CASCADE,
