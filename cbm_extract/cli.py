@@ -32,6 +32,7 @@ VERBS = {
     "dataset add": "cbm_core.datasets.verbs:ADD",
     "dataset list": "cbm_core.datasets.verbs:LIST",
     "dataset legacy-views": "cbm_core.datasets.legacy_verbs:LEGACY_VIEWS",
+    "dataset background": "cbm_core.datasets.background:BACKGROUND",
     "dataset purge": "cbm_core.datasets.verbs:PURGE",
     "user add": "cbm_core.users.verbs:ADD",
     "user passwd": "cbm_core.users.verbs:PASSWD",

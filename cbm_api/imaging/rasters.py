@@ -8,10 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import groupby
 from typing import Any, TypeVar
 
+import numpy as np
 from flask import current_app
+from numpy.typing import NDArray
+from rasterio.transform import Affine
 
-from cbm_api.imaging import sources, windows
+from cbm_api.imaging import backgrounds, sources, windows
 from cbm_api.imaging.windows import Asset, Chip, Place
+from cbm_core.datasets.background import Background
 from cbm_core.errors import CbmError
 from cbm_core.settings import Settings
 
@@ -72,6 +76,20 @@ class Rasters:
             errors.get(number) or _combined(layers[number], assets, place)
             for number, (assets, place, _) in enumerate(wanted)
         ]
+
+    def ground(
+        self, background: Background, place: Place, side: int
+    ) -> tuple[NDArray[np.uint8], Affine]:
+        """Return what :func:`backgrounds.read` does, in time or not at all.
+
+        Raises:
+            CbmError: as :meth:`chip`.
+
+        """
+        (found,) = self.run([lambda: backgrounds.read(background, place, side, self.gdal)])
+        if isinstance(found, CbmError):
+            raise found
+        return found
 
     def run(self, tasks: Sequence[Callable[[], ResultT]]) -> list[ResultT | CbmError]:
         """Do tasks that read files; see :meth:`chips`."""

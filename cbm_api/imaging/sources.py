@@ -90,17 +90,40 @@ def opened(href: str, settings: Options, what: str) -> Iterator[DatasetReader]:
         _log.warning("%s: rasters are not read from %s", what, href.partition("?")[0])
         raise CbmError("raster_damaged", f"The catalogue's entry of {what} is no address.")
     driver = _BY_SUFFIX.get(PurePath(name.partition("?")[0]).suffix.lower(), "GTiff")
-    own = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"} if driver == "ENVI" else {}
+    own: Options = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"} if driver == "ENVI" else {}
+    remote = "://" in href and not href.startswith("file:")
+    with _open(name, driver, settings | own, what, remote=remote) as dataset:
+        yield dataset
+
+
+@contextmanager
+def service(description: str, settings: Options, what: str) -> Iterator[DatasetReader]:
+    """Open a map service that GDAL's driver WMS is told of, for the length of the block.
+
+    ``description`` is XML, https://gdal.org/en/stable/drivers/raster/wms.html.
+
+    Raises:
+        CbmError: as :func:`opened`.
+
+    """
+    with _open(description, "WMS", settings, what, remote=True) as dataset:
+        yield dataset
+
+
+@contextmanager
+def _open(
+    name: str, driver: str, settings: Options, what: str, *, remote: bool
+) -> Iterator[DatasetReader]:
     try:
         with (
-            rasterio.Env(session=DummySession(), **settings | own),
+            rasterio.Env(session=DummySession(), **settings),
             rasterio.open(name, driver=driver) as dataset,
         ):
             yield dataset
     except RasterioError as error:
         text = _reasons(error)
-        _log.warning("%s (%s): %s", what, href.partition("?")[0], text)
-        raise failure(what, text, remote="://" in href and not href.startswith("file:")) from error
+        _log.warning("%s: %s", what, text)
+        raise failure(what, text, remote=remote) from error
 
 
 def failure(what: str, text: str, *, remote: bool) -> CbmError:

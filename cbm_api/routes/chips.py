@@ -12,13 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cbm_api import period
 from cbm_api.context import log_read, reading
-from cbm_api.imaging import geotiff, pictures, rasters, wishes
+from cbm_api.imaging import backgrounds, geotiff, pictures, rasters, wishes
 from cbm_api.imaging.windows import Chip, Place
 from cbm_api.parameters import ParcelPath
 from cbm_api.queries import assets, datasets
 from cbm_api.queries.assets import Image, Parcel
 from cbm_api.queries.datasets import Dataset
+from cbm_core.datasets.background import Background
 from cbm_core.db import Cursor
+from cbm_core.errors import CbmError
 
 api = APIBlueprint(
     "chips",
@@ -101,6 +103,12 @@ class PictureQuery(_Shown, _Sized):
     """How one picture is made."""
 
     side: int = Field(default=256, ge=16, le=1024, description="Pixels of the picture's side.")
+
+
+class GroundQuery(_Sized):
+    """How large the picture is."""
+
+    side: int = Field(default=512, ge=16, le=1024, description="Pixels of the picture's side.")
 
 
 class WindowQuery(_Sized):
@@ -223,6 +231,22 @@ def mosaic(path: ParcelPath, query: MosaicQuery) -> Response:
     ]
     sheet = pictures.mosaic(cells, query.side, query.columns)
     return _answer(pictures.png(sheet), "image/png", "chips.png")
+
+
+@api.get(
+    "/background.png",
+    responses={200: _file("image/png", "The ground, from the dataset's own orthophoto.")},
+    summary="The ground around a parcel",
+)
+def background(path: ParcelPath, query: GroundQuery) -> Response:
+    """Show the orthophoto around a parcel; 404 where the dataset has none."""
+    with reading() as cursor:
+        dataset, parcel = _parcel(cursor, path)
+    source = Background.of(dataset.settings)
+    if source is None:
+        raise CbmError("not_found", f"The collection {dataset.name} has no orthophoto.")
+    pixels, _ = rasters.current().ground(source, _place(parcel, query.size), query.side)
+    return _answer(pictures.png(backgrounds.picture(pixels)), "image/png", "background.png")
 
 
 def _parcel(cursor: Cursor, path: ParcelPath) -> tuple[Dataset, Parcel]:

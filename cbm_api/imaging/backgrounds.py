@@ -1,0 +1,128 @@
+"""Pictures of the ground from an agency's own orthophoto or map service. Nothing is kept."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager
+from xml.sax.saxutils import escape
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio import warp, windows
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.io import DatasetReader, MemoryFile
+from rasterio.transform import Affine, array_bounds
+from rasterio.windows import Window
+
+from cbm_api.imaging import sources
+from cbm_api.imaging.sources import Options
+from cbm_api.imaging.windows import Place
+from cbm_core.datasets.background import Background
+
+_WHAT = "the background"
+_MERCATOR = CRS.from_epsg(3857)
+_HALF_WORLD = 20_037_508.342_789_244  # metres of Web Mercator
+_SECONDS = 10
+# Four bands: tiles in grey, with a palette or without transparency are brought to these.
+_SERVICE = """<GDAL_WMS>{service}
+<DataWindow><UpperLeftX>-{half}</UpperLeftX><UpperLeftY>{half}</UpperLeftY>
+<LowerRightX>{half}</LowerRightX><LowerRightY>-{half}</LowerRightY>{window}</DataWindow>
+<Projection>EPSG:3857</Projection><BandsCount>4</BandsCount>
+<BlockSizeX>256</BlockSizeX><BlockSizeY>256</BlockSizeY><MaxConnections>4</MaxConnections>
+<Timeout>{seconds}</Timeout><ZeroBlockHttpCodes>204,404</ZeroBlockHttpCodes></GDAL_WMS>"""
+_TILES = '<Service name="TMS"><ServerUrl>{url}</ServerUrl></Service>'
+_WMS = """<Service name="WMS"><Version>1.1.1</Version><ServerUrl>{url}</ServerUrl>
+<SRS>EPSG:3857</SRS><ImageFormat>image/png</ImageFormat><Transparent>TRUE</Transparent>
+<Layers>{layers}</Layers></Service>"""
+
+
+def read(
+    background: Background, place: Place, side: int, gdal: Options
+) -> tuple[NDArray[np.uint8], Affine]:
+    """Return the ground at a place: uint8 [4, side, side] (red, green, blue, opacity).
+
+    In Web Mercator (EPSG:3857), with the transform from pixels to it.
+
+    Raises:
+        CbmError: ``raster_missing``, ``raster_unreachable``, ``raster_damaged``.
+
+    """
+    (x,), (y,) = warp.transform(CRS.from_epsg(4326), _MERCATOR, [place.lon], [place.lat])
+    # Metres of Web Mercator are shorter than those on the ground.
+    size = place.size_m / math.cos(math.radians(place.lat))
+    pixel = size / side
+    grid = Affine(pixel, 0.0, x - size / 2, 0.0, -pixel, y + size / 2)
+    with _opened(background, gdal) as dataset:
+        pixels, transform = _around(dataset, array_bounds(side, side, grid), side)
+        crs = dataset.crs
+    ground = np.zeros((4, side, side), np.uint8)
+    if pixels.size:
+        warp.reproject(
+            pixels, ground, src_transform=transform, src_crs=crs, dst_transform=grid,
+            dst_crs=_MERCATOR, resampling=Resampling.bilinear,
+        )  # fmt: skip
+    return ground, grid
+
+
+def _around(
+    dataset: DatasetReader, bounds: tuple[float, float, float, float], side: int
+) -> tuple[NDArray[np.uint8], Affine]:
+    """Return the pixels within bounds of Web Mercator, from overviews where those are enough."""
+    own = warp.transform_bounds(_MERCATOR, dataset.crs, *bounds)
+    wanted = windows.from_bounds(*own, dataset.transform)
+    (top, bottom), (left, right) = wanted.toranges()
+    left, right = max(math.floor(left), 0), min(math.ceil(right), dataset.width)
+    top, bottom = max(math.floor(top), 0), min(math.ceil(bottom), dataset.height)
+    if left >= right or top >= bottom:
+        return np.empty((4, 0, 0), np.uint8), dataset.transform
+    window = Window(left, top, right - left, bottom - top)
+    # Twice as fine as what is shown, so that bilinear interpolation sees enough.
+    shape = tuple(min(length, 2 * side) for length in (window.height, window.width))
+    bands = [1, 2, 3] if dataset.count >= 3 else [1, 1, 1]
+    colours = dataset.read(bands, window=window, out_shape=(3, *shape))
+    if colours.dtype != np.uint8:
+        raise sources.failure(_WHAT, "not recognized: more than 8 bits per colour", remote=False)
+    opacity = dataset.dataset_mask(window=window, out_shape=shape)
+    transform = windows.transform(window, dataset.transform) * Affine.scale(
+        window.width / shape[1], window.height / shape[0]
+    )
+    return np.concatenate([colours, opacity[None]]), transform
+
+
+def picture(pixels: NDArray[np.uint8]) -> Image.Image:
+    """Return the ground as a picture."""
+    return Image.fromarray(np.moveaxis(pixels, 0, -1), "RGBA")
+
+
+def geotiff(pixels: NDArray[np.uint8], grid: Affine) -> bytes:
+    """Return the ground as a GeoTIFF in red, green and blue, black where there is nothing."""
+    _, rows, columns = pixels.shape
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff", count=3, height=rows, width=columns, dtype="uint8", crs=_MERCATOR,
+            transform=grid, compress="deflate", photometric="RGB",
+        ) as target:  # fmt: skip
+            target.write(np.where(pixels[3] > 0, pixels[:3], 0).astype(np.uint8))
+        return bytes(memory.getbuffer())
+
+
+def _opened(background: Background, gdal: Options) -> AbstractContextManager[DatasetReader]:
+    if background.layers:
+        service = _WMS.format(url=escape(background.source), layers=escape(background.layers))
+        across = 256 * 2**background.zoom
+        window = f"<SizeX>{across}</SizeX><SizeY>{across}</SizeY>"
+    elif background.is_tiles:
+        url = background.source
+        for name in "zxy":
+            url = url.replace(f"{{{name}}}", f"${{{name}}}")
+        service = _TILES.format(url=escape(url))
+        window = (
+            f"<TileLevel>{background.zoom}</TileLevel><TileCountX>1</TileCountX>"
+            "<TileCountY>1</TileCountY><YOrigin>top</YOrigin>"
+        )
+    else:
+        return sources.opened(background.source, gdal, _WHAT)
+    text = _SERVICE.format(service=service, window=window, half=_HALF_WORLD, seconds=_SECONDS)
+    return sources.service(text, gdal, _WHAT)
