@@ -1,0 +1,63 @@
+"""How far the extraction is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from flask_openapi3 import APIBlueprint, Tag
+from pydantic import BaseModel, Field
+
+from cbm_api.context import reading
+from cbm_api.parameters import CollectionPath
+from cbm_api.queries import coverage, datasets
+
+api = APIBlueprint(
+    "progress", __name__, url_prefix="/v1/collections", abp_tags=[Tag(name="scenes")]
+)
+
+
+class ProductProgress(BaseModel):
+    """Scenes of a product by what became of them."""
+
+    product: str
+    revision: int
+    card: str
+    pending: int
+    running: int
+    done: int
+    failed: int
+    withheld: int = Field(description="Open, but superseded, held or retracted: not in use.")
+
+
+class Progress(BaseModel):
+    """How far the extraction of a collection's dataset is."""
+
+    collection: str
+    products: list[ProductProgress]
+    failures: dict[str, int] = Field(description="Failed scenes by cause.")
+    rate_per_hour: float | None = Field(
+        description="Of the last quarter of an hour; null where nothing was done in it."
+    )
+    seconds_left: float | None = Field(description="At that rate.")
+    last_done_at: datetime | None
+
+
+@api.get("/<collection_id>/progress", responses={200: Progress}, summary="How far it is")
+def progress(path: CollectionPath) -> dict[str, Any]:
+    """Count the scenes that are done and to be done, product by product."""
+    with reading() as cursor:
+        dataset = datasets.find(cursor, path.collection_id)
+        counts = coverage.counts(cursor, dataset)
+        failures = coverage.failures(cursor, dataset)
+        pace = coverage.pace(cursor, dataset)
+    document = Progress(
+        collection=dataset.name,
+        products=[ProductProgress(**asdict(one)) for one in counts],
+        failures=failures,
+        rate_per_hour=None if pace.per_hour is None else round(pace.per_hour, 1),
+        seconds_left=None if pace.seconds_left is None else round(pace.seconds_left),
+        last_done_at=pace.last_done_at,
+    )
+    return document.model_dump(mode="json")

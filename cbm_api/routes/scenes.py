@@ -1,0 +1,202 @@
+"""A collection's scenes, and the products that are extracted from them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, Literal
+
+from flask import request, url_for
+from flask_openapi3 import APIBlueprint, Tag
+from pydantic import BaseModel, ConfigDict, Field
+
+from cbm_api import period
+from cbm_api.context import reading
+from cbm_api.parameters import CollectionPath
+from cbm_api.queries import datasets, products, scenes
+
+api = APIBlueprint(
+    "scenes",
+    __name__,
+    url_prefix="/v1/collections",
+    abp_tags=[Tag(name="scenes", description="Images and what is made of them")],
+)
+_MOST = 1000
+_LARGEST_ID = 2**31 - 1
+
+
+class ScenePath(CollectionPath):
+    """A scene of a collection."""
+
+    scene_id: int = Field(ge=1, le=_LARGEST_ID)
+
+
+class SceneQuery(BaseModel):
+    """Which scenes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    card: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9]{0,15}$")
+    datetime: str | None = Field(
+        default=None,
+        max_length=80,
+        description="When the image was taken (UTC): a day, a moment, or two with a slash "
+        "between; '..' leaves an end open.",
+    )
+    state: Literal["active", "superseded", "held", "retracted"] | None = None
+    orbit: str | None = Field(
+        default=None,
+        pattern=r"^(ascending|descending|[0-9]{1,3})$",
+        description="The orbit's direction, or its relative number.",
+    )
+    max_cloud_percent: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="Of the whole scene; scenes of which it is not known are left out.",
+    )
+    limit: int = Field(default=100, ge=1, le=_MOST)
+    after: int | None = Field(
+        default=None, ge=1, le=_LARGEST_ID, description="The last scene of the page before."
+    )
+
+
+class Scene(BaseModel):
+    """An image as catalogued."""
+
+    id: int
+    reference: str
+    part: str
+    card: str
+    platform: str
+    obstime: datetime
+    tile: str
+    orbit_direction: str | None
+    relative_orbit: int | None
+    absolute_orbit: int | None
+    incidence_angle: float | None = Field(description="Mean, in degrees.")
+    baseline: str | None
+    cloud_percent: float | None
+    state: str = Field(description="active, superseded, held or retracted.")
+    state_reason: str | None
+    superseded_by: str | None = Field(description="The reference of the scene that took its place.")
+    reference_time: datetime | None = Field(
+        description="Of coherence: when the earlier image was taken; obstime is the later's."
+    )
+    temporal_baseline_days: int | None
+    perpendicular_baseline: float | None = Field(description="In metres.")
+
+
+class Item(BaseModel):
+    """What became of a scene under a product."""
+
+    product: str
+    revision: int
+    state: str = Field(description="pending, running, done or failed.")
+    error_code: str | None
+    finished_at: datetime | None
+
+
+class SceneDetail(Scene):
+    """An image with its footprint and its bands."""
+
+    footprint: dict[str, Any] = Field(description="GeoJSON, longitude and latitude.")
+    bands: dict[str, Any] = Field(
+        description="stored = raw x scale + offset; nodata are raw values without data."
+    )
+    extractions: list[Item]
+
+
+class Link(BaseModel):
+    """Where to go on."""
+
+    rel: str
+    href: str
+
+
+class SceneList(BaseModel):
+    """A page of scenes, by time."""
+
+    scenes: list[Scene]
+    links: list[Link]
+
+
+class Product(BaseModel):
+    """A definition of what is extracted."""
+
+    name: str
+    revision: int
+    card: str
+    unit: str | None = Field(description="Of the bands; indices have their own.")
+    variables: list[str] = Field(description="Bands and indices.")
+    buffer_m: float = Field(description="Inward buffer of the parcels, in metres.")
+
+
+class ProductList(BaseModel):
+    """A collection's products."""
+
+    products: list[Product]
+
+
+@api.get("/<collection_id>/scenes", responses={200: SceneList}, summary="Scenes by time")
+def listed(path: CollectionPath, query: SceneQuery) -> dict[str, Any]:
+    """List the scenes that the collection's extraction was asked for, whatever their state."""
+    orbit = query.orbit
+    wanted = scenes.Wanted(
+        period=period.parse(query.datetime),
+        card=query.card,
+        state=query.state,
+        direction=orbit if orbit and not orbit.isdigit() else None,
+        relative_orbit=int(orbit) if orbit and orbit.isdigit() else None,
+        cloud=query.max_cloud_percent,
+    )
+    with reading() as cursor:
+        dataset = datasets.find(cursor, path.collection_id)
+        found = scenes.listed(cursor, dataset, wanted, query.after, query.limit + 1)
+    page = found[: query.limit]
+    links = []
+    if len(found) > query.limit:
+        given = {**request.args.to_dict(), "after": page[-1].id}
+        href = url_for("scenes.listed", collection_id=path.collection_id, **given)
+        links.append(Link(rel="next", href=href))
+    answer = SceneList(scenes=[Scene(**asdict(one)) for one in page], links=links)
+    return answer.model_dump(mode="json")
+
+
+@api.get("/<collection_id>/scenes/<scene_id>", responses={200: SceneDetail}, summary="A scene")
+def one(path: ScenePath) -> dict[str, Any]:
+    """Say all about a scene, and what became of it."""
+    with reading() as cursor:
+        dataset = datasets.find(cursor, path.collection_id)
+        scene, footprint, bands = scenes.get(cursor, dataset, path.scene_id)
+        items = scenes.items(cursor, dataset, path.scene_id)
+    answer = SceneDetail(
+        **asdict(scene),
+        footprint=footprint,
+        bands=bands,
+        extractions=[Item(**asdict(item)) for item in items],
+    )
+    return answer.model_dump(mode="json")
+
+
+@api.get("/<collection_id>/products", responses={200: ProductList}, summary="What is extracted")
+def extracted(path: CollectionPath) -> dict[str, Any]:
+    """List the products that the collection is extracted with, the newest revision first."""
+    with reading() as cursor:
+        dataset = datasets.find(cursor, path.collection_id)
+        found = products.of_dataset(cursor, dataset.id)
+    answer = ProductList(
+        products=[
+            Product(
+                name=one.name,
+                revision=one.revision,
+                card=one.card,
+                unit=one.unit,
+                variables=list(one.variables),
+                buffer_m=one.buffer_m,
+            )
+            for one in found
+        ]
+    )
+    return answer.model_dump(mode="json")
