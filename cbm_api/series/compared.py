@@ -10,9 +10,9 @@ from cbm_api.queries.signatures import PASS
 
 SPREAD = ("count", "mean", "std", "min", "p25", "p50", "p75", "max")
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
-# The columns that say which row it is; the rest are numbers.
-_KEYS = {"pid", "obstime", "reference", "part", "tile", "platform"}
-_KEYS |= {"orbit_direction", "relative_orbit"}
+_OF_SCENE = {"pid", "obstime", "reference", "part", "tile", "platform"}
+_OF_SCENE |= {"orbit_direction", "relative_orbit"}
+_OF_IMAGE = {"px_imaged", "px_clear", "clouded"}
 
 
 def compare(own: pa.Table, others: pa.Table) -> pa.Table:
@@ -21,7 +21,8 @@ def compare(own: pa.Table, others: pa.Table) -> pa.Table:
     ``own`` and ``others`` are tables of :mod:`cbm_api.series.table` with the same columns. Of each
     number ``X`` there are ``X`` (the parcel's, null without a row), ``X_peers_count`` (others with
     a value), and ``X_peers_mean``, ``_std`` (population), ``_min``, ``_p25``, ``_p50``, ``_p75``
-    and ``_max`` (linear between values, as numpy's default), null where the count is 0.
+    and ``_max`` (linear between values, as numpy's default), null where the count is 0. What says
+    how well the parcel was seen (``px_imaged``, ``px_clear``, ``clouded``) stands alone.
     """
     both = pa.concat_tables([own, others])
     passes, starts = _passes(both)
@@ -33,14 +34,16 @@ def compare(own: pa.Table, others: pa.Table) -> pa.Table:
         "orbit_direction": both["orbit_direction"].take(starts),
     }
     for name in both.column_names:
-        if name in _KEYS:
+        if name in _OF_SCENE:
             continue
         values = both[name].cast(pa.float64()).to_numpy()
         mine = np.full(size[0], np.nan)
         mine[passes[: own.num_rows]] = values[: own.num_rows]
+        columns[name] = _numbers(mine)
+        if name in _OF_IMAGE:
+            continue
         theirs = np.full(size, np.nan)
         theirs[passes[own.num_rows :], parcels] = values[own.num_rows :]
-        columns[name] = _numbers(mine)
         for kind, found in zip(SPREAD, _spread(theirs), strict=True):
             columns[f"{name}_peers_{kind}"] = (
                 pa.array(found.astype(np.int32)) if kind == "count" else _numbers(found)
