@@ -157,7 +157,7 @@ def listed(path: CollectionPath, query: SceneQuery) -> dict[str, Any]:
     page = found[: query.limit]
     links = []
     if len(found) > query.limit:
-        given = {**request.args.to_dict(), "after": page[-1].id}
+        given: dict[str, Any] = {**request.args.to_dict(), "after": page[-1].id}
         href = url_for("scenes.listed", collection_id=path.collection_id, **given)
         links.append(Link(rel="next", href=href))
     answer = SceneList(scenes=[Scene(**asdict(one)) for one in page], links=links)
