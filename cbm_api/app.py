@@ -9,6 +9,7 @@ from typing import Any
 
 from flask import Flask, Response, g, request
 from flask_openapi3 import Info, OpenAPI
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from cbm_api import metrics, problems, security
 from cbm_api.database import Database
@@ -48,6 +49,7 @@ def create_app(settings: Settings) -> Flask:
     app.before_request(_name_request)
     problems.install(app)
     security.install(app)
+    app.before_request(_take_body)
     app.after_request(_finish)
     for blueprint in BLUEPRINTS:
         app.register_api(blueprint)
@@ -58,6 +60,13 @@ def _name_request() -> None:
     """Take the request's id from the proxy in front, or make one."""
     given = request.headers.get("X-Request-Id", "")
     g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _take_body() -> None:
+    """Take the body of one who is known, or 413: later a body too large would pass for none."""
+    # What comes in chunks is cut at the limit without a word.
+    if len(request.get_data()) >= MAX_BODY_BYTES:
+        raise RequestEntityTooLarge
 
 
 def _finish(response: Response) -> Response:

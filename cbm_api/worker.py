@@ -19,7 +19,6 @@ from gunicorn.workers.gthread import ThreadWorker
 REQUEST_SECONDS = 15
 # Of an answer: until a client takes some of it.
 ANSWER_SECONDS = 30
-_ANSWER_TIMEOUT = struct.pack("@ll", ANSWER_SECONDS, 0)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -42,7 +41,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def handle(self, conn: Any) -> Any:
         """Read a request and answer it, in a thread."""
-        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _ANSWER_TIMEOUT)
+        taken = struct.pack("@ll", ANSWER_SECONDS, 0)
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, taken)
         with self._until(conn, time.monotonic() + REQUEST_SECONDS):
             return super().handle(conn)
 
