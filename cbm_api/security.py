@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 from flask import Flask, Response, current_app, g, request
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
@@ -53,13 +56,19 @@ class Guard:
             name = bearer.check(self._database, self._provider, token.strip())
         else:
             raise CbmError("login_failed", "Expected a user and a password, or a bearer token.")
-        if not self._limiter.hit(self._rate, name):
-            raise CbmError(
-                "too_many_requests",
-                f"More than {self._rate.amount} requests in a minute.",
-                "Ask more slowly; bulk requests take many parcels at once.",
-            )
+        self._count(name)
         return name
+
+    def _count(self, name: str) -> None:
+        if self._limiter.hit(self._rate, name):
+            return
+        seconds = self._limiter.get_window_stats(self._rate, name).reset_time - time.time()
+        raise CbmError(
+            "too_many_requests",
+            f"More than {self._rate.amount} requests in a minute.",
+            "Ask more slowly; bulk requests take many parcels at once.",
+            retry_after=max(1, math.ceil(seconds)),
+        )
 
 
 def install(app: Flask) -> None:

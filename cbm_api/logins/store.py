@@ -48,18 +48,15 @@ def account(cursor: Cursor, name: str, address: str) -> Account:
 def count_failure(cursor: Cursor, name: str | None, address: str) -> None:
     """Count a failed login and lock out who failed too often; no name where none can be so."""
     cursor.execute(
-        """DELETE FROM cbm.api_lockout WHERE (user_name, address) IN (
-             SELECT user_name, address FROM cbm.api_lockout
-             WHERE last_failure < now() - interval '1 day' AND locked_until < now()
-             FOR UPDATE SKIP LOCKED)"""
-    )
-    cursor.execute(
         """INSERT INTO cbm.api_lockout AS l (user_name, address, failures)
            SELECT unnest(%(names)s::text[]), %(address)s, 1
            ON CONFLICT (user_name, address) DO UPDATE SET last_failure = now(),
-             failures = 1 + greatest(0, l.failures - CASE WHEN l.user_name = %(anybody)s
-               THEN floor(extract(epoch FROM now() - l.last_failure) / %(forgiven)s)::integer
-               ELSE 0 END)""",
+             failures = 1 + CASE
+               WHEN l.last_failure < now() - interval '1 day' THEN 0
+               WHEN l.user_name <> %(anybody)s THEN l.failures
+               ELSE greatest(0, l.failures - greatest(0, floor(
+                 extract(epoch FROM now() - l.last_failure) / %(forgiven)s))::integer)
+             END""",
         {
             "names": [ANYBODY, *([name] if name else [])],
             "address": address,
@@ -84,6 +81,13 @@ def count_failure(cursor: Cursor, name: str | None, address: str) -> None:
             "shortest": SHORTEST_LOCK,
             "longest": LONGEST_LOCK,
         },
+    )
+    # Last, and waiting for nobody: two who fail at once cannot wait for each other.
+    cursor.execute(
+        """DELETE FROM cbm.api_lockout WHERE (user_name, address) IN (
+             SELECT user_name, address FROM cbm.api_lockout
+             WHERE last_failure < now() - interval '1 day' AND locked_until < now()
+             FOR UPDATE SKIP LOCKED)"""
     )
 
 

@@ -43,7 +43,7 @@ CREATE TABLE api_lockout (
   address inet NOT NULL,
   failures integer NOT NULL,
   last_failure timestamptz NOT NULL DEFAULT now(),
-  locked_until timestamptz NOT NULL DEFAULT now(),
+  locked_until timestamptz NOT NULL DEFAULT '-infinity',
   PRIMARY KEY (user_name, address)
 );
 CREATE INDEX api_lockout_last_failure ON api_lockout (last_failure);
