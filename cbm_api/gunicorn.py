@@ -41,6 +41,7 @@ accesslog = None
 errorlog = "-"
 limit_request_line = 8190
 proc_name = "cbm_api"
+control_socket_disable = True
 
 
 def on_starting(server: Any) -> None:

@@ -15,10 +15,12 @@ from cbm_core import db as database
 from cbm_core.errors import CbmError
 from tests.api.conftest import PASSWORD, add_user
 from tests.api.serving import gunicorn
+from tests.api.test_tiles import at
 from tests.factories import add_dataset, add_parcels, sql, square
 
 pytestmark = pytest.mark.postgis
-TILE = "/v1/collections/tt_2024/tiles/WebMercatorQuad/14/5735/8663"
+PARCEL = square(600_000, 5_300_000)
+TILE = at(PARCEL, 14)
 # Clients are given two seconds instead of fifteen.
 HURRY = "import cbm_api.worker\ncbm_api.worker.REQUEST_SECONDS = 2"
 ANNA = ("anna", PASSWORD)
@@ -27,7 +29,7 @@ ANNA = ("anna", PASSWORD)
 @pytest.fixture
 def world(db):
     """A dataset with a parcel, and anna who may read it."""
-    add_parcels(db, add_dataset(db), [square(600_000, 5_300_000)])
+    add_parcels(db, add_dataset(db), [PARCEL])
     add_user(db, "anna", 1)
     return db
 
@@ -147,7 +149,7 @@ def test_more_requests_than_sessions(world, tmp_path):
         blocker.cursor().execute("LOCK TABLE cbm.parcel_set IN ACCESS EXCLUSIVE MODE")
         waiting = threading.Thread(target=requests.get, args=(url,), kwargs={"auth": ANNA})
         waiting.start()
-        until(lambda: sql(world, "SELECT FROM pg_locks WHERE NOT granted"))
+        until(lambda: sql(world, "SELECT pid FROM pg_locks WHERE NOT granted"))
         refused = requests.get(url, auth=ANNA, timeout=20)
         assert refused.status_code == 503
         assert refused.json()["code"] == "busy"
