@@ -85,9 +85,9 @@ def _around(
     if colours.dtype != np.uint8:
         raise sources.failure(_WHAT, "not recognized: more than 8 bits per colour", remote=False)
     opacity = dataset.dataset_mask(window=window, out_shape=shape)
-    transform = windows.transform(window, dataset.transform) * Affine.scale(
-        window.width / shape[1], window.height / shape[0]
-    )
+    own_grid = windows.transform(window, dataset.transform)
+    across, down = window.width / shape[1], window.height / shape[0]
+    transform = Affine(own_grid.a * across, 0.0, own_grid.c, 0.0, own_grid.e * down, own_grid.f)
     return np.concatenate([colours, opacity[None]]), transform
 
 

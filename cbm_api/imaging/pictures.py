@@ -71,10 +71,11 @@ def outline(image: Image.Image, chip: Chip, shape: dict[str, Any]) -> None:
     rows, columns = chip.values.shape[1:]
     across, down = image.width / columns, image.height / rows
     draw = ImageDraw.Draw(image)
-    to_pixels = ~chip.transform
+    grid = chip.transform
     for ring in (ring for part in parts for ring in part):
-        line = [to_pixels * tuple(point[:2]) for point in ring]
-        corners = [(column * across, row * down) for column, row in line]
+        corners = [
+            ((x - grid.c) / grid.a * across, (y - grid.f) / grid.e * down) for x, y, *_ in ring
+        ]
         # Dark beside bright: seen on any ground.
         draw.line(corners, fill=(0, 0, 0, 255), width=3)
         draw.line(corners, fill=(255, 255, 0, 255), width=1)

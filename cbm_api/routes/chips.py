@@ -25,7 +25,7 @@ from cbm_core.errors import CbmError
 api = APIBlueprint(
     "chips",
     __name__,
-    url_prefix="/v1/collections/<collection_id>/items/<pid>",
+    url_prefix="/v1/collections/<collection_id>/items/<path:pid>",
     abp_tags=[Tag(name="chips", description="Windows of the images that show a parcel")],
 )
 
