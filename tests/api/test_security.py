@@ -1,5 +1,7 @@
 """Who is let in: passwords, lockouts, tokens, rates; and what is remembered of it."""
 
+import base64
+import random
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -114,6 +116,25 @@ def test_headers_that_are_no_login(client, header):
     assert refusal(client, {"Authorization": header}) == (401, "login_failed")
 
 
+def test_no_header_breaks_the_login(client):
+    """Whatever bytes come: nobody is let in, and nothing fails."""
+    chance = random.Random(7)
+    for number in range(300):
+        elsewhere = {"REMOTE_ADDR": f"192.0.2.{number % 250}"}
+        content = bytes(chance.choices(range(256), k=chance.randrange(40)))
+        text = "".join(chr(byte) for byte in content if byte not in b"\r\n")
+        login = base64.b64encode(content.replace(b" ", b":")).decode()
+        for start, rest in (
+            ("", text),
+            ("Basic ", login),
+            ("Basic ", text),
+            ("Bearer ", text),
+            ("Bearer cbm_", text),
+        ):
+            value = start + rest
+            assert status(client, {"Authorization": value}, environ_base=elsewhere) == 401, value
+
+
 @pytest.mark.parametrize(
     "name", ["ANNA", "anna ", "paul", "", "a\0b", "' OR 1=1 --", "x" * 999, "ännа", "%"]
 )
@@ -123,8 +144,6 @@ def test_others_are_not_anna(client, name):
 
 def test_a_password_in_latin_1_is_read(guarded, db):
     """As Python's requests sends what is not ASCII."""
-    import base64
-
     add_user(db, "anna")
     admin = replace(db, database=db.connection("owner"))
     secret = "fünf große Äpfel"
