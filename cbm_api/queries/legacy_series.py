@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
-from psycopg2 import sql
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
-from cbm_api.queries import products
+from cbm_api.period import Period
+from cbm_api.queries import products, signatures
 from cbm_api.queries.datasets import Dataset
 from cbm_api.queries.legacy_parcels import Columns
 from cbm_api.queries.products import Product
+from cbm_api.queries.signatures import STATISTICS, Rows
+from cbm_api.series.preferred import preferred
 from cbm_core import bands as band_names
 from cbm_core.db import Cursor
 from cbm_core.errors import CbmError
 
 CARDS = ("s2", "bs", "c6")
-STATISTICS = ("count", "mean", "std", "min", "p25", "p50", "p75", "max")
+_ORDER = ("count", "mean", "std", "min", "p25", "p50", "p75", "max")
 
-# A histogram is the image's, not the band's: it is unpacked once.
-_SERIES = """
-SELECT extract(epoch FROM l.obstime)::double precision AS date_part, l.band, {statistics},
-  CASE WHEN l.band = %(first)s THEN l.classes END AS hist, l.reference, l.scene_id AS obsid
-FROM cbm.signature_long l
-WHERE l.dataset_id = %(dataset)s AND l.layer = %(layer)s AND l.pid = %(pid)s
-  AND l.product_id = %(product)s AND l.band = ANY(%(bands)s)
-ORDER BY l.obstime, l.scene_id, l.band COLLATE "C\""""
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a series: all bands, or one, in any spelling."""
+
+    band: str = ""
+    histograms: bool = True
+    references: bool = False
 
 
 def serving(cursor: Cursor, dataset: Dataset) -> dict[str, Product]:
@@ -44,65 +49,85 @@ def serving(cursor: Cursor, dataset: Dataset) -> dict[str, Product]:
     return served
 
 
-def series(
-    cursor: Cursor,
-    dataset: Dataset,
-    pid: str,
-    product: Product,
-    *,
-    band: str = "",
-    histograms: bool,
-    references: bool,
-) -> Columns:
+def series(cursor: Cursor, dataset: Dataset, pid: str, product: Product, asked: Asked) -> Columns:
     """Return a row per image and band that have a value, by time.
 
-    ``date_part`` is in seconds since 1970 (UTC), statistics in the stored unit. A ``band`` may be
-    asked for in any spelling, and keeps it. With ``histograms`` images without a scene
-    classification are left out, as nobody may take them for cloud-free, unless no image has one.
+    ``date_part`` is in seconds since 1970 (UTC), statistics in the stored unit; a band that was
+    asked for keeps its spelling. With histograms, images without a scene classification are left
+    out, as nobody may take them for cloud-free, unless no image has one.
     """
-    asked = [band_names.stored(product.card, band)] if band else list(product.variables)
-    rows = _rows(cursor, dataset, pid, product, asked)
-    histograms = histograms and any(row["hist"] for row in rows)
-    names = ["date_part", "band", *STATISTICS]
-    names += ["hist"] * histograms + ["reference"] * references
-    found: Columns = {name: [] for name in names}
-    for row in rows:
-        if row["count"] == 0 or (histograms and row["hist"] is None):
-            continue
-        row["band"] = band or band_names.legacy(product.card, row["band"])
-        for name in names:
-            found[name].append(row[name])
+    wanted = band_names.stored(product.card, asked.band)
+    bands = sorted(band for band in product.variables if not asked.band or band == wanted)
+    if not bands:
+        return {}
+    rows, references = _rows(cursor, dataset, pid, product, bands)
+    stats = rows.stats.reshape(len(rows), len(bands), len(STATISTICS))
+    shown = stats[:, :, 0] > 0
+    classified = _classified(rows)
+    histograms = asked.histograms and bool(classified.any())
+    if histograms:
+        shown &= classified[:, None]
+    # Row by row, and of each row band by band.
+    images, places = np.nonzero(shown)
+    names = [asked.band or band_names.legacy(product.card, band) for band in bands]
+    found: Columns = {
+        "date_part": (rows.obstimes[images].astype(np.int64) / 1e6).tolist(),
+        "band": [names[place] for place in places],
+    }
+    for name in _ORDER:
+        found[name] = _numbers(stats[images, places, STATISTICS.index(name)])
+    found["count"] = [int(count) for count in found["count"]]
+    if histograms:
+        of_image = _histograms(rows)
+        found["hist"] = [of_image[image] for image in images]
+    if asked.references:
+        found["reference"] = [references[scene] for scene in rows.scene_ids[images]]
     return found
 
 
 def histograms(cursor: Cursor, dataset: Dataset, pid: str, product: Product) -> Columns:
     """Return the pixels per scene class of each image: ``obsid`` and ``hist``, by ``obsid``."""
-    rows = _rows(cursor, dataset, pid, product, list(product.variables[:1]))
-    rows = sorted((row for row in rows if row["hist"]), key=lambda row: row["obsid"])
-    return {name: [row[name] for row in rows] for name in ("obsid", "hist")}
+    rows, _ = _rows(cursor, dataset, pid, product, list(product.variables[:1]))
+    rows = rows.take(_classified(rows))
+    rows = rows.take(np.argsort(rows.scene_ids))
+    return {"obsid": rows.scene_ids.tolist(), "hist": _histograms(rows)}
 
 
 def _rows(
     cursor: Cursor, dataset: Dataset, pid: str, product: Product, bands: list[str]
-) -> list[dict[str, Any]]:
-    """Return the rows of ``cbm.signature_long``, each with its image's histogram, None without."""
-    statistics = sql.SQL(", ").join(sql.Identifier("l", name) for name in STATISTICS)
-    cursor.execute(
-        sql.SQL(_SERIES).format(statistics=statistics),
-        {
-            "dataset": dataset.id,
-            "layer": dataset.layer,
-            "pid": pid,
-            "product": product.id,
-            "bands": bands,
-            "first": min(bands),
-        },
-    )
-    names = [column.name for column in cursor.description or ()]
-    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    first: dict[str, Any] = {}
-    for row in rows:
-        if row["band"] == min(bands):
-            first = row
-        row["hist"] = first["hist"]
-    return rows
+) -> tuple[Rows, dict[int, str]]:
+    """Return a parcel's rows as ``cbm.signature_long`` shows them, by time; names of scenes."""
+    periods = signatures.parcel_periods(cursor, dataset, pid)
+    width = len(STATISTICS)
+    starts = [width * product.variables.index(band) for band in bands]
+    wanted = [start + place for start in starts for place in range(width)]
+    geometries = sorted({period.geometry_id for period in periods})
+    rows = signatures.rows(cursor, dataset.id, product, geometries, Period(), wanted)
+    scenes = signatures.scenes(cursor, np.unique(rows.scene_ids).tolist())
+    rows = rows.take(np.isin(rows.scene_ids, [scene.id for scene in scenes]))
+    rows = rows.take(preferred(rows, scenes))
+    valid = np.zeros(len(rows), dtype=bool)
+    for period in periods:
+        valid |= (
+            (rows.geometry_ids == period.geometry_id)
+            & (rows.obstimes >= np.datetime64(period.valid_from, "us"))
+            & (rows.obstimes < np.datetime64(period.valid_to, "us"))
+        )
+    rows = rows.take(valid)
+    by_time = np.lexsort((rows.scene_ids, rows.obstimes))
+    return rows.take(by_time), {scene.id: scene.reference for scene in scenes}
+
+
+def _classified(rows: Rows) -> NDArray[np.bool_]:
+    return np.asarray(rows.classes.sum(axis=1) > 0)
+
+
+def _numbers(values: NDArray[np.float32]) -> list[float]:
+    """Return the shortest numbers that are read back as the same 32-bit ones."""
+    return [float(text) for text in pa.array(values).cast(pa.string()).to_pylist()]
+
+
+def _histograms(rows: Rows) -> list[dict[str, int]]:
+    return [
+        {str(number): int(row[number]) for number in np.flatnonzero(row)} for row in rows.classes
+    ]

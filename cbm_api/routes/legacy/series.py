@@ -12,6 +12,7 @@ from cbm_api.context import log_read, reading
 from cbm_api.queries import legacy_series
 from cbm_api.queries.datasets import Dataset
 from cbm_api.queries.legacy_parcels import Columns
+from cbm_api.queries.legacy_series import Asked
 from cbm_api.routes.legacy import answers
 from cbm_api.routes.legacy.parameters import ById, Flag, Text
 from cbm_api.routes.legacy.parcels import dataset_of
@@ -87,12 +88,5 @@ def _found(cursor: Cursor, dataset: Dataset, query: SeriesOf) -> Columns:
         return {}
     if query.tstype == "scl":
         return legacy_series.histograms(cursor, dataset, query.pid, product)
-    return legacy_series.series(
-        cursor,
-        dataset,
-        query.pid,
-        product,
-        band=query.band,
-        histograms=query.scl and card == "s2",
-        references=query.ref,
-    )
+    asked = Asked(query.band, histograms=query.scl and card == "s2", references=query.ref)
+    return legacy_series.series(cursor, dataset, query.pid, product, asked)
