@@ -8,11 +8,12 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, g, request
-from flask_openapi3 import Info, OpenAPI
+from flask_openapi3 import Info
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from cbm_api import metrics, problems, security
 from cbm_api.database import Database
+from cbm_api.document import Application
 from cbm_api.problems import Problem
 from cbm_api.routes import BLUEPRINTS
 from cbm_core import __version__
@@ -28,7 +29,7 @@ _SECURITY: dict[str, Any] = {
 
 def create_app(settings: Settings) -> Flask:
     """Return the application; it opens its database sessions when it is first asked."""
-    app = OpenAPI(
+    app = Application(
         "cbm_api",
         info=Info(
             title="CAP area monitoring",
