@@ -190,7 +190,12 @@ def rows(
         places = sql.SQL(", ").join(
             sql.SQL("stats[{}]").format(sql.Literal(place + 1)) for place in wanted
         )
-        stats = sql.SQL("CASE WHEN px_clear > 0 THEN ARRAY[{}] END").format(places)
+        # An empty array is sent in another form.
+        stats = (
+            sql.SQL("CASE WHEN px_clear > 0 THEN ARRAY[{}] END").format(places)
+            if wanted
+            else sql.SQL("NULL::real[]")
+        )
     cursor.execute(
         sql.SQL(_ROWS).format(stats=stats),
         {

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 from flask import Response, jsonify, stream_with_context, url_for
 from flask_openapi3 import APIBlueprint
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from cbm_api.context import log_read, reading, user
-from cbm_api.parameters import CollectionPath
+from cbm_api.parameters import CollectionPath, Parameters
 from cbm_api.queries import datasets, jobs, signatures
 from cbm_api.routes.jobs import JobStatus
 from cbm_api.routes.signatures import (
@@ -55,10 +55,8 @@ _BULK = {
 _RESPONSES: dict[Any, Any] = {200: described(_BULK), 202: JobStatus}
 
 
-class BulkQuery(BaseModel):
+class BulkQuery(Parameters):
     """How the series are written."""
-
-    model_config = ConfigDict(extra="forbid")
 
     f: Format | None = Field(
         default=None,

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any, Literal
 
 from flask_openapi3 import APIBlueprint
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cbm_api import period
 from cbm_api.context import log_read, reading
-from cbm_api.parameters import ParcelPath
+from cbm_api.parameters import Parameters, ParcelPath
 from cbm_api.queries import coverage, datasets, products, signatures
 from cbm_api.routes.signatures import TAG
 
@@ -35,10 +35,8 @@ Code = Literal[
 ]  # fmt: skip
 
 
-class CoverageQuery(BaseModel):
+class CoverageQuery(Parameters):
     """Of which product, and when."""
-
-    model_config = ConfigDict(extra="forbid")
 
     product: str | None = Field(
         default=None,
@@ -79,7 +77,7 @@ class Coverage(BaseModel):
 
 
 @api.get(
-    "/<collection_id>/items/<pid>/coverage",
+    "/<collection_id>/items/<path:pid>/coverage",
     responses={200: Coverage},
     summary="Why there is a value of a date or not",
 )

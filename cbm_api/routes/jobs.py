@@ -9,10 +9,11 @@ from uuid import UUID
 
 from flask import Response, current_app, send_file, url_for
 from flask_openapi3 import APIBlueprint, Tag
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cbm_api.context import log_read, reading
 from cbm_api.jobs.files import file_of
+from cbm_api.parameters import Parameters
 from cbm_api.queries import jobs
 from cbm_api.series.formats import CONTENT_TYPES
 from cbm_core.errors import CbmError
@@ -36,10 +37,8 @@ _FILE: dict[Any, Any] = {
 }
 
 
-class JobPath(BaseModel):
+class JobPath(Parameters):
     """One job."""
-
-    model_config = ConfigDict(extra="forbid")
 
     job_id: UUID = Field(description="The job's id.")
 

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from flask import request, url_for
 from flask_openapi3 import APIBlueprint, Tag
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cbm_api import period
 from cbm_api.context import reading
-from cbm_api.parameters import CollectionPath
+from cbm_api.parameters import CollectionPath, Parameters
 from cbm_api.queries import datasets, products, scenes
 
 api = APIBlueprint(
@@ -31,10 +31,8 @@ class ScenePath(CollectionPath):
     scene_id: int = Field(ge=1, le=_LARGEST_ID)
 
 
-class SceneQuery(BaseModel):
+class SceneQuery(Parameters):
     """Which scenes."""
-
-    model_config = ConfigDict(extra="forbid")
 
     card: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9]{0,15}$")
     datetime: str | None = Field(

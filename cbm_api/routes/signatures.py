@@ -104,7 +104,7 @@ _RESPONSES: dict[Any, Any] = {200: described(_SERIES)}
 
 
 @api.get(
-    "/<collection_id>/items/<pid>/signatures",
+    "/<collection_id>/items/<path:pid>/signatures",
     responses=_RESPONSES,
     summary="A parcel's statistics, image by image",
 )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from cbm_api import period
-from cbm_api.parameters import Pid
+from cbm_api.parameters import Parameters, Pid
 from cbm_api.period import Period
 from cbm_api.queries.datasets import Dataset
 from cbm_api.queries.products import Product, choose, of_dataset
@@ -32,10 +32,8 @@ def _split(value: Any) -> Any:
 Statistics = Annotated[list[Statistic], BeforeValidator(_split)]
 
 
-class Wanted(BaseModel):
+class Wanted(Parameters):
     """Which numbers of which images."""
-
-    model_config = ConfigDict(extra="forbid")
 
     product: str | None = Field(
         default=None,

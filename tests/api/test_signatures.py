@@ -253,6 +253,14 @@ def test_who_may_not_read_it_finds_nothing(db, app, asking, world):
     assert (unknown.status_code, unknown.json["code"]) == (404, "parcel_unknown")
 
 
+def test_ids_with_slashes(db, asking, world):
+    dataset, (first, _), product = world
+    sql(db, "UPDATE cbm.parcel SET pid = 'a/b c' WHERE pid = 'p0'")
+    add_row(db, dataset, first, scene(db), product, numbers(1, 2))
+    found = asking("anna", dataset).get(PATH.replace("p0", "a%2Fb%20c"))
+    assert (found.json["pid"], found.json["rows"]) == ("a/b c", 1)
+
+
 def test_the_reading_is_logged(db, asking, world):
     dataset, (first, _), product = world
     add_row(db, dataset, first, scene(db), product, numbers(1, 2))
