@@ -161,10 +161,7 @@ BEGIN
       EXECUTE format('LOCK TABLE cbm.%I IN %s MODE', target, mode);
       RETURN;
     EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-      IF attempt = attempts AND EXISTS (
-      SELECT FROM pg_locks l JOIN pg_partition_tree(format('cbm.%I', target)::regclass) t ON t.relid = l.relation
-      WHERE l.granted AND l.mode = 'ShareUpdateExclusiveLock'
-    ) THEN
+      IF attempt = attempts THEN
         RAISE;
       END IF;
     END;
