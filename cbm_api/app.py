@@ -17,6 +17,7 @@ from cbm_api.document import Application
 from cbm_api.problems import Problem
 from cbm_api.routes import BLUEPRINTS
 from cbm_core import __version__
+from cbm_core.errors import CbmError
 from cbm_core.settings import Settings
 
 MAX_BODY_BYTES = 2**20
@@ -64,10 +65,20 @@ def _name_request() -> None:
 
 
 def _take_body() -> None:
-    """Take the body of one who is known, or 413: later a body too large would pass for none."""
+    """Take the body of one who is known; what is too large or too deep would pass for none later.
+
+    Raises:
+        RequestEntityTooLarge: of more than MAX_BODY_BYTES.
+        CbmError: ``bad_parameter`` where JSON is nested deeper than Python goes.
+
+    """
     # What comes in chunks is cut at the limit without a word.
     if len(request.get_data()) >= MAX_BODY_BYTES:
         raise RequestEntityTooLarge
+    try:
+        request.get_json(silent=True)
+    except RecursionError:
+        raise CbmError("bad_parameter", "The body is nested too deeply.") from None
 
 
 def _finish(response: Response) -> Response:

@@ -21,7 +21,7 @@ class Application(OpenAPI):
 
     def generate_spec_json(self) -> None:
         """Write the document: problems may answer every request, logins are asked by most."""
-        super().generate_spec_json()
+        super().generate_spec_json()  # type: ignore[no-untyped-call]
         document = self.spec_json
         document["components"]["responses"] = {"Problem": _PROBLEM}
         document["security"] = [{"basic": []}, {"bearer": []}]
