@@ -24,7 +24,7 @@ from cbm_core.settings import Settings
 _log = logging.getLogger("cbm_api.jobs")
 
 # Parcels of a row group, read at a time.
-CHUNK = 500
+CHUNK = 200
 # What passes by itself: the job is tried again when its lease has run out.
 _PASSING = {"busy", "database_lost", "database_timeout", "database_unreachable", "lease_lost"}
 _SECONDS_BETWEEN = 2.0
@@ -98,6 +98,7 @@ def _do(settings: Settings, database: Database, held: Claim) -> None:
         body = BulkBody.model_validate(job.request)
         chosen = understand(cursor, dataset, body)
         ids = signatures.chosen_by(cursor, dataset, body.pids, body.area)
+        jobs.begin(cursor, held, len(ids))
     target = files.file_of(settings, held.id)
     target.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     half = target.with_name(f"{target.name}.{held.token}")

@@ -127,6 +127,16 @@ def living(cursor: Cursor) -> set[str]:
     return {number for (number,) in cursor.fetchall()}
 
 
+def begin(cursor: Cursor, held: Claim, parcels: int) -> None:
+    """Say how many parcels a job has, as they are known now.
+
+    Raises:
+        CbmError: ``lease_lost`` when the job is not this process's any more.
+
+    """
+    _update(cursor, held, "parcels = %(parcels)s", parcels=parcels)
+
+
 def advance(cursor: Cursor, held: Claim, parcels: int, rows: int) -> None:
     """Say how far a job is, and extend its lease.
 

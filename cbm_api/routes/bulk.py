@@ -29,8 +29,8 @@ from cbm_api.series.request import BulkBody, Chosen, understand
 
 # More are for a job.
 MOST_PARCELS = 10_000
-# Read at a time, in a session of its own.
-CHUNK = 200
+# Read at a time, in a session of its own: some 50 MB of a season's images with all their bands.
+CHUNK = 100
 
 api = APIBlueprint("bulk", __name__, url_prefix="/v1/collections", abp_tags=[TAG])
 
