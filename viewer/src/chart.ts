@@ -62,12 +62,16 @@ function draw(
   onMoment: (time: number) => void,
 ): SVGElement {
   const shown = graph.lines.filter((line) => line.shown);
-  const values = shown.flatMap((line) => line.points.map((point) => point.value));
+  // Clouds are bright: they would leave the crop at the bottom. Those beyond stand at the edge.
+  const clear = shown.flatMap((line) => line.points.filter((point) => !point.clouded));
+  const values = clear.map((point) => point.value);
   const x = scaleUtc(period, [MARGIN.left, width - MARGIN.right]);
   const y = scaleLinear(
     [Math.min(graph.reach[0], ...values), Math.max(graph.reach[1], ...values)],
     [HEIGHT - MARGIN.bottom, MARGIN.top],
-  ).nice();
+  )
+    .nice()
+    .clamp(true);
   const point = (event: PointerEvent) => {
     const left = (event.currentTarget as Element).getBoundingClientRect().left;
     onMoment(x.invert(event.clientX - left).getTime());

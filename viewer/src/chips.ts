@@ -1,7 +1,7 @@
 // A strip of small images of the parcel, one a date; each is fetched when it comes into view.
 import type { Api } from "./api";
 import { day } from "./chart";
-import { find, make } from "./dom";
+import { find, make, report } from "./dom";
 import { texts } from "./texts";
 
 const SMALL = 96;
@@ -27,6 +27,7 @@ export class Chips {
   private observer: IntersectionObserver | null = null;
   private clouds = new Map<number, number>();
   private style = 0;
+  private marked = NaN;
 
   constructor(
     private readonly place: HTMLElement,
@@ -60,6 +61,7 @@ export class Chips {
     this.place.replaceChildren(make("div", { class: "field" }, make("h3", {}, texts.chips), choice),
       strip.childElementCount ? strip : nothing);
     this.tellClouds(this.clouds);
+    this.mark(this.marked);
   }
 
   /** Writes below the images how much of the parcel was clouded (time -> share). */
@@ -74,13 +76,14 @@ export class Chips {
 
   /** Marks the image nearest to a moment. */
   mark(time: number): void {
+    this.marked = time;
     let nearest: HTMLElement | undefined;
     let least = Infinity;
     for (const [one, figure] of this.figures) {
       figure.classList.remove("marked");
       if (Math.abs(one - time) < least) [nearest, least] = [figure, Math.abs(one - time)];
     }
-    if (!nearest || least > 86_400_000) return;
+    if (!nearest || least > 24 * AN_HOUR) return;
     nearest.classList.add("marked");
     const strip = nearest.parentElement as HTMLElement;
     strip.scrollTo({ left: nearest.offsetLeft - strip.offsetLeft - strip.clientWidth / 2 + SMALL / 2 });
@@ -97,7 +100,7 @@ export class Chips {
     const options = STYLES.map(({ name }, i) => make("option", { value: i, selected: i === this.style }, name));
     const change = () => {
       this.style = Number(select.value);
-      void this.show(address, signal);
+      void report(this.place, this.show(address, signal));
     };
     const select = make("select", { "aria-label": texts.imageStyle, change }, ...options);
     return select;

@@ -38,3 +38,13 @@ function fill(made: Element, attributes: Attributes, children: Child[]): void {
   }
   made.append(...children);
 }
+
+/** Puts what went wrong where the result would stand. */
+export async function report(place: HTMLElement, work: Promise<void>): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    if (error instanceof DOMException) return;
+    place.replaceChildren(make("p", { class: "problem", role: "alert" }, (error as Error).message));
+  }
+}

@@ -17,6 +17,8 @@ const search = find<HTMLInputElement>("#pid");
 const login = find<HTMLDialogElement>("#login");
 const status = find<HTMLElement>("#status");
 
+// The map writes into the address as soon as it is there.
+let placed = place().has("map");
 // The page lies at /viewer/, the API beside it, also behind a proxy that puts a path before both.
 const api = new Api(new URL("..", document.baseURI).href, askForLogin);
 const panel = new Panel(find("#panel"), api, () => void select(""));
@@ -64,18 +66,21 @@ async function logIn(): Promise<void> {
     return;
   }
   find<HTMLFormElement>("#login form").reset();
+  shown = { collection: "", pid: "" };
   login.close();
   collections.replaceChildren(...[...known.values()].map(({ id, title }) => make("option", { value: id }, title)));
-  if (!known.size) say(texts.noCollections);
-  else await follow();
+  say(known.size ? "" : texts.noCollections);
+  await follow();
 }
 
 /** Shows what the page's address says, or the first collection. */
 async function follow(): Promise<void> {
+  if (!known.size) return;
   const named = place();
   const id = named.get("collection") ?? "";
   const first = known.keys().next().value ?? "";
-  await open(known.has(id) ? id : first, known.has(id) ? (named.get("parcel") ?? "") : "", !named.has("map"));
+  await open(known.has(id) ? id : first, known.has(id) ? (named.get("parcel") ?? "") : "", !placed);
+  placed = false;
 }
 
 let shown = { collection: "", pid: "" };
@@ -97,12 +102,19 @@ async function showMap(id: string, move: boolean): Promise<void> {
   map.show(address, { ...tiles, ...(bounds ? { bounds } : {}) }, move);
 }
 
+let selecting = new AbortController();
+
 /** Shows a parcel of the collection, or none (""). */
 async function select(pid: string): Promise<void> {
   const { collection } = shown;
   if (!pid) panel.close();
-  const address = `v1/collections/${encodeURIComponent(collection)}/items/${encodeURIComponent(pid)}`;
-  const parcel = pid ? await api.jsonIfThere<Parcel>(address) : null;
+  const root = `v1/collections/${encodeURIComponent(collection)}`;
+  const address = `${root}/items/${encodeURIComponent(pid)}`;
+  selecting.abort();
+  selecting = new AbortController();
+  const { signal } = selecting;
+  const parcel = pid ? await api.jsonIfThere<Parcel>(address, {}, signal) : null;
+  signal.throwIfAborted();
   if (pid && !parcel) return say(texts.noParcel(pid));
   say("");
   shown = { collection, pid };
@@ -111,7 +123,7 @@ async function select(pid: string): Promise<void> {
   map?.select(pid);
   if (!parcel) return;
   map?.goTo(boundsOf(parcel));
-  await panel.show(address, pid, parcel);
+  await panel.show(root, address, pid, parcel);
 }
 
 function boundsOf(parcel: Parcel): Bounds {

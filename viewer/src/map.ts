@@ -44,9 +44,10 @@ export class ParcelMap {
       const response = await api.get(url.slice(PROTOCOL.length + 3), {}, signal);
       return { data: await response.arrayBuffer() };
     });
+    const paint = { "background-color": colour("--ground") };
     this.map = new MapLibre({
       container,
-      style: { version: 8, sources: {}, layers: [{ id: "ground", type: "background" }] },
+      style: { version: 8, sources: {}, layers: [{ id: "ground", type: "background", paint }] },
       attributionControl: false,
       hash: "map",
       dragRotate: false,
@@ -98,11 +99,11 @@ export class ParcelMap {
     if (move && bounds) this.goTo(bounds, false);
   }
 
-  goTo(bounds: Bounds, near = true): void {
+  goTo(bounds: Bounds, animate = true): void {
     const [west, south, east, north] = bounds;
     const box: LngLatBoundsLike = [[west, south], [east, north]];
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.map.fitBounds(box, { padding: ROOM, maxZoom: near ? 16 : 14, animate: near && !calm });
+    this.map.fitBounds(box, { padding: ROOM, maxZoom: 16, animate: animate && !calm });
   }
 
   select(pid: string): void {
@@ -156,8 +157,6 @@ export class ParcelMap {
   }
 
   private paint(): void {
-    const style = getComputedStyle(document.documentElement);
-    const colour = (name: string) => style.getPropertyValue(name).trim();
     this.map.setPaintProperty("ground", "background-color", colour("--ground"));
     if (!this.map.getLayer(PARCELS)) return;
     for (const layer of [GRID, PARCELS])
@@ -167,6 +166,11 @@ export class ParcelMap {
     this.map.setPaintProperty("edges", "line-color", colour("--edge"));
     this.map.setPaintProperty("selected", "line-color", colour("--accent"));
   }
+}
+
+/** A colour of the style sheet, which knows light and dark. */
+function colour(name: string): string {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
 function pidOf(features: GeoJSONFeature[] | undefined): string {

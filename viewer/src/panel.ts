@@ -2,8 +2,9 @@
 import type { Api } from "./api";
 import { type Chart, chart } from "./chart";
 import { Chips } from "./chips";
-import { make } from "./dom";
-import { graphsOf } from "./series";
+import { make, report } from "./dom";
+import { gaps } from "./gaps";
+import { graphsOf, productsOf } from "./series";
 import { texts } from "./texts";
 
 export interface Parcel {
@@ -34,8 +35,8 @@ export class Panel {
     this.element.replaceChildren();
   }
 
-  /** Shows a parcel; what else is known of it lies under `address`. */
-  async show(address: string, pid: string, parcel: Parcel): Promise<void> {
+  /** Shows a parcel; what else is known of it lies under its address and the collection's. */
+  async show(collection: string, address: string, pid: string, parcel: Parcel): Promise<void> {
     this.close();
     this.asked = new AbortController();
     const { signal } = this.asked;
@@ -50,12 +51,19 @@ export class Panel {
     this.chips = new Chips(strip, this.api, (time) => this.readAt(time));
     await Promise.all([
       report(strip, this.chips.show(address, signal)),
-      report(curves, this.showCurves(curves, address, pid, signal)),
+      report(curves, this.showCurves(curves, collection, address, signal)),
     ]);
   }
 
-  private async showCurves(place: HTMLElement, address: string, pid: string, signal: AbortSignal): Promise<void> {
-    const graphs = await graphsOf(this.api, address, signal);
+  private async showCurves(
+    place: HTMLElement,
+    collection: string,
+    address: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const products = await productsOf(this.api, collection, signal);
+    const asked = products.map((product) => graphsOf(this.api, address, product, signal));
+    const graphs = (await Promise.all(asked)).flat();
     if (!graphs.length) return place.replaceChildren(make("p", { class: "hint" }, texts.noSeries));
     const points = graphs.flatMap(({ lines }) => lines.flatMap((line) => line.points));
     const moments = [...new Set(points.map(({ time }) => time))].sort((a, b) => a - b);
@@ -75,9 +83,12 @@ export class Panel {
         this.readAt(nearest);
       }),
     );
-    const save = make("button", { class: "quiet", click: () => void this.save(address, pid) }, texts.download);
+    const saves = products.map(({ name }) => {
+      const click = () => void this.save(address, name);
+      return make("button", { class: "quiet", click }, texts.download(name));
+    });
     const cloudKey = make("p", { class: "hint" }, texts.clearAndClouded);
-    place.replaceChildren(slider, ...this.charts.map(({ element }) => element), cloudKey, save);
+    place.replaceChildren(slider, ...this.charts.map(({ element }) => element), cloudKey, gaps(this.api, address, signal), ...saves);
     slider.valueAsNumber = moments.length - 1;
     this.readAt(moments.at(-1) as number);
   }
@@ -87,21 +98,11 @@ export class Panel {
     this.chips?.mark(time);
   }
 
-  private async save(address: string, pid: string): Promise<void> {
-    const answer = await this.api.get(`${address}/signatures`, { f: "csv" });
+  private async save(address: string, product: string): Promise<void> {
+    const answer = await this.api.get(`${address}/signatures`, { product, f: "csv" });
     const url = URL.createObjectURL(await answer.blob());
-    make("a", { href: url, download: `${pid.replace(/[^\w.-]+/g, "_")}.csv` }).click();
+    make("a", { href: url, download: `${address.split("/").at(-1)}_${product}.csv` }).click();
     setTimeout(() => URL.revokeObjectURL(url), 1000);
-  }
-}
-
-/** Puts what went wrong where the result would stand. */
-async function report(place: HTMLElement, work: Promise<void>): Promise<void> {
-  try {
-    await work;
-  } catch (error) {
-    if (error instanceof DOMException) return;
-    place.replaceChildren(make("p", { class: "problem", role: "alert" }, (error as Error).message));
   }
 }
 

@@ -32,25 +32,42 @@ export interface Graph {
 
 type Column = (string | number | null)[];
 interface Answer {
-  product: { name: string; card: string };
   columns: Record<string, Column>;
 }
 
-/** Asks for what there is of a parcel: optical, backscatter, coherence. */
-export async function graphsOf(api: Api, address: string, signal: AbortSignal): Promise<Graph[]> {
-  const ask = (card: string, more = {}) =>
-    api.jsonIfThere<Answer>(`${address}/signatures`, { card, statistics: "mean", ...more }, signal);
-  const [optical, radar, ...coherences] = await Promise.all([
-    ask("s2"),
-    ask("bs", { decibels: "true" }),
-    ask("c6"),
-    ask("c12"),
-  ]);
-  return [
-    ...(optical ? [ndvi(optical.columns), bands(optical.columns)] : []),
-    ...(radar ? [byOrbit(texts.backscatter, radar.columns, "_mean_db", [-25, -5])] : []),
-    ...coherences.map((one) => one && byOrbit(texts.coherence, one.columns, "_mean", [0, 1])),
-  ].filter((graph) => graph !== null && graph.lines.some((line) => line.points.length > 0)) as Graph[];
+const CARDS = ["s2", "bs", "c6", "c12"];
+
+/** A product that the collection is extracted with. */
+interface Product {
+  name: string;
+  card: string;
+}
+
+/** Chooses the products that stand for the cards: the one named so, else the first. */
+export async function productsOf(api: Api, collection: string, signal: AbortSignal): Promise<Product[]> {
+  const { products } = await api.json<{ products: Product[] }>(`${collection}/products`, {}, signal);
+  return CARDS.flatMap((card) => {
+    const of = products.filter((one) => one.card === card);
+    return of.find((one) => one.name === card) ?? of[0] ?? [];
+  });
+}
+
+/** Asks for what a product tells of a parcel. */
+export async function graphsOf(
+  api: Api,
+  parcel: string,
+  { name, card }: Product,
+  signal: AbortSignal,
+): Promise<Graph[]> {
+  const query = { product: name, statistics: "mean", decibels: card === "bs" ? "true" : undefined };
+  const { columns } = await api.json<Answer>(`${parcel}/signatures`, query, signal);
+  const graphs =
+    card === "s2"
+      ? [ndvi(columns), bands(columns)]
+      : card === "bs"
+        ? [byOrbit(texts.backscatter, columns, "_mean_db", [-25, -5])]
+        : [byOrbit(texts.coherence, columns, "_mean", [0, 1])];
+  return graphs.filter((graph) => graph.lines.some((line) => line.points.length > 0));
 }
 
 function ndvi(columns: Record<string, Column>): Graph {
