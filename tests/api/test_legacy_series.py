@@ -279,6 +279,11 @@ def test_what_there_is(asking, app, world):
     for address in about["request_examples"].values():
         path = address.removeprefix("http://localhost")
         assert app.test_client().get(path, headers=anna.headers).json, address
-    assert anna.get("/query/info", aoi="TT").json == found
+    assert about["tms"] == []
+    background = '{"background": {"source": "/orthos/2024.tif"}}'
+    sql(world.db, "UPDATE cbm.dataset SET settings = %s WHERE id = %s", background, world.dataset)
+    pictured = anna.get("/query/info", aoi="TT").json["aois"]["tt"]
+    assert pictured["tms"] == ["orthophoto"]
+    assert "tms=orthophoto" in pictured["request_examples"]["backgroundByParcelID"]
     assert anna.get("/query/info", aoi="xx").json["aois"] == {}
     assert asking("bob").get("/query/info").json["aois"] == {}

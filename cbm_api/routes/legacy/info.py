@@ -13,6 +13,7 @@ from cbm_api.context import log_read, reading
 from cbm_api.queries import datasets, legacy_parcels, legacy_series
 from cbm_api.queries.datasets import Dataset
 from cbm_api.routes.legacy.parameters import Name
+from cbm_core.datasets.background import Background
 from cbm_core.db import Cursor
 
 api = APIBlueprint(
@@ -34,8 +35,8 @@ class Info(BaseModel):
     helpers: dict[str, str]
     aois: dict[str, dict[str, Any]] = Field(
         description="Per area: `years`, `datasets` (names of layers), `time_series`, `tms`, "
-        "`id_table_column`, `id_examples_<year>[_<layer>]` and `request_examples`, both of the "
-        "latest year."
+        "`id_table_column`, and of the latest year `id_examples_<year>[_<layer>]` and "
+        "`request_examples`."
     )
 
 
@@ -67,7 +68,7 @@ def _about(cursor: Cursor, found: list[Dataset], host: str) -> dict[str, Any]:
         "years": list(dict.fromkeys(str(dataset.year) for dataset in found)),
         "datasets": sorted({dataset.layer for dataset in found if dataset.layer}),
         "time_series": cards,
-        "tms": [],
+        "tms": ["orthophoto"] if Background.of(latest.settings) else [],
         "id_table_column": "pid",
         f"id_examples_{year}{suffix}": pids,
         "request_examples": _requests(latest, pids[0], cards, host) if pids else {},
@@ -83,8 +84,10 @@ def _requests(dataset: Dataset, pid: str | int, cards: list[str], host: str) -> 
     def address(route: str, **more: str) -> str:
         return f"{host}/query/{route}?{urlencode(base | more)}"
 
-    return {
-        "parcelByID": address("parcelByID", withGeometry="True"),
-        **{f"parcelTimeSeries_{card}": address("parcelTimeSeries", tstype=card) for card in cards},
-        "parcelPeers": address("parcelPeers"),
-    }
+    found = {"parcelByID": address("parcelByID", withGeometry="True")}
+    for card in cards:
+        found[f"parcelTimeSeries_{card}"] = address("parcelTimeSeries", tstype=card)
+    if Background.of(dataset.settings):
+        found["backgroundByParcelID"] = address("backgroundByParcelID", tms="orthophoto")
+    found["parcelPeers"] = address("parcelPeers")
+    return found
