@@ -7,6 +7,7 @@ and starts again. A file appears under its name only when it is whole.
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,8 @@ CHUNK = 200
 # What passes by itself: the job is tried again when its lease has run out.
 _PASSING = {"busy", "database_lost", "database_timeout", "database_unreachable", "lease_lost"}
 _SECONDS_BETWEEN = 2.0
+# What jobs leave free of the disk.
+_FREE_SHARE = 0.1
 
 
 def work(settings: Settings, stop: threading.Event) -> None:
@@ -101,6 +104,8 @@ def _do(settings: Settings, database: Database, held: Claim) -> None:
         jobs.begin(cursor, held, len(ids))
     target = files.file_of(settings, held.id)
     target.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    for left in target.parent.glob(f"{target.name}.*"):
+        left.unlink(missing_ok=True)
     half = target.with_name(f"{target.name}.{held.token}")
     try:
         _write(database, held, chosen, ids, half)
@@ -121,6 +126,17 @@ def _write(database: Database, held: Claim, chosen: Chosen, ids: list[int], file
                 rows += found.num_rows
                 jobs.advance(cursor, held, start + len(part), rows)
             writer.write_table(found)
+            _leave_room(file.parent)
+
+
+def _leave_room(folder: Path) -> None:
+    usage = shutil.disk_usage(folder)
+    if usage.free < _FREE_SHARE * usage.total:
+        raise CbmError(
+            "disk_full",
+            "There is no room for the file.",
+            "Ask for fewer parcels, bands, statistics or dates, or delete jobs of yours.",
+        )
 
 
 def _fail(database: Database, held: Claim, error: CbmError) -> None:

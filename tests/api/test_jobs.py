@@ -1,11 +1,13 @@
 """Requests that are answered with a file: in line, worked on, downloaded, deleted, lost."""
 
 import io
+import shutil
 import threading
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -140,7 +142,9 @@ def test_a_job_deleted_while_it_is_worked_on_leaves_nothing(
     assert list(folder(settings).iterdir()) == []
 
 
-def test_a_killed_worker_s_job_is_done_by_the_next(asking, dataset, do_next, monkeypatch, owner):
+def test_a_killed_worker_s_job_is_done_by_the_next(
+    asking, dataset, do_next, monkeypatch, owner, settings
+):
     anna = asking("anna", dataset)
     where = f"/v1/jobs/{anna.post(PATH, {}).json['id']}"
     advance = jobs.advance
@@ -154,9 +158,12 @@ def test_a_killed_worker_s_job_is_done_by_the_next(asking, dataset, do_next, mon
         do_next()
     assert anna.get(where).json["state"] == "running"
     assert not do_next()
+    # A process that is killed leaves its half file, too.
+    (folder(settings) / f"{where.rpartition('/')[2]}.parquet.7").touch()
     sql(owner, "UPDATE cbm.api_job SET lease_until = now() - interval '1 s'")
     assert do_next()
     assert anna.get(where).json["state"] == "done"
+    assert len(list(folder(settings).iterdir())) == 1
     assert pq.read_table(io.BytesIO(anna.get(f"{where}/result").data)).num_rows > 6
 
 
@@ -200,6 +207,16 @@ def test_a_folder_that_cannot_be_written_fails_the_job(asking, dataset, do_next,
     assert do_next()
     job = anna.get(where).json
     assert (job["state"], job["error_code"]) == ("failed", "cannot_write")
+
+
+def test_a_disk_that_fills_up_fails_the_job(asking, dataset, do_next, settings, monkeypatch):
+    anna = asking("anna", dataset)
+    where = f"/v1/jobs/{anna.post(PATH, {}).json['id']}"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=9, total=100))
+    assert do_next()
+    job = anna.get(where).json
+    assert (job["state"], job["error_code"]) == ("failed", "disk_full")
+    assert list(folder(settings).iterdir()) == []
 
 
 def test_only_so_many_at_once(asking, dataset):

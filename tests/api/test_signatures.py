@@ -11,7 +11,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from tests import extraction
 from tests.api.stored import STATISTICS, add_row, change_scene, numbers, random_rows
+from tests.extraction import World, inside, statistics, texture
 from tests.factories import add_dataset, add_parcels, add_product, add_scene, sql, square
 
 pytestmark = pytest.mark.postgis
@@ -59,6 +61,27 @@ def test_a_parcels_series_with_all_its_numbers(db, asking, world):
         absent = 0 if name == "count" else None
         assert columns[f"B04_{name}"] == [100 + place, absent]
         assert columns[f"B08_{name}"] == [int(200.5) if name == "count" else 200.5 + place, absent]
+
+
+def test_from_the_image_to_the_answer(db, asking, tmp_path):
+    """Extracted as in operation: the numbers are those that numpy takes of the pixels."""
+    world = World.make(db, tmp_path)
+    shape = square(extraction.LEFT + 103, extraction.TOP - 411, 150)
+    world.parcels([shape])
+    red, infrared = texture(seed=1), texture(seed=2)
+    scl = np.full(red.shape, 4, dtype="uint8")
+    scl[: extraction.ROWS // 2] = 9
+    world.scene({"B04": red, "B08": infrared, "SCL": scl}, obstime=NOON)
+    world.extract({"name": "s2", "card": "s2", "bands": ["B04", "B08"], "indices": ["NDVI"]})
+    columns = asking("anna", world.dataset).get(PATH).json["columns"]
+    pixels = inside(shape, tmp_path / "scene_B04.tif")
+    a, b = red[pixels].astype(float), infrared[pixels].astype(float)
+    ndvi = (b - a) / (b + a)
+    for name, values in (("B04", a), ("B08", b), ("NDVI", ndvi)):
+        found = [columns[f"{name}_{statistic}"][0] for statistic in STATISTICS]
+        np.testing.assert_allclose(found, statistics(values), rtol=1e-6)
+    assert columns["px_clear"] == [pixels.sum()]
+    assert columns["clouded"] == [pytest.approx((scl[pixels] == 9).mean())]
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
