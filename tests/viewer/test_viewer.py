@@ -207,7 +207,7 @@ def test_an_unknown_id_is_said_and_changes_nothing(visit):
 def test_it_says_why_there_is_no_value_of_a_date(visit, site):
     sql(
         site.settings,
-        """UPDATE cbm.scene SET state = 'held', state_reason = 'a test' WHERE reference = 'optical5'""",
+        "UPDATE cbm.scene SET state = 'held' WHERE reference = 'optical5'",
     )
     anna = visit()
     anna.enter("#collection=tt_2024&parcel=p0")
