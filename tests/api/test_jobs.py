@@ -1,8 +1,13 @@
 """Requests that are answered with a file: in line, worked on, downloaded, deleted, lost."""
 
 import io
+import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -248,6 +253,30 @@ def test_the_process_tidies_works_and_stops(asking, dataset, settings, owner):
     thread.join(30)
     assert [file.name for file in folder(settings).iterdir()] == [f"{new}.parquet"]
     assert anna.get(f"/v1/jobs/{old}").status_code == 404
+
+
+def test_the_process_that_operators_run(asking, dataset, settings, tmp_path):
+    database = "\n".join(
+        f"{name} = {json.dumps(value)}" for name, value in settings.database.items()
+    )
+    config = tmp_path / "cbm.toml"
+    config.write_text(
+        f"[database]\n{database}\n[api]\njobs_folder = {json.dumps(settings.api.jobs_folder)}\n"
+    )
+    anna = asking("anna", dataset)
+    where = f"/v1/jobs/{anna.post(PATH, {}).json['id']}"
+    environment = {**os.environ, "CBM_CONFIG": str(config)}
+    process = subprocess.Popen([sys.executable, "-m", "cbm_api.jobs"], env=environment)
+    try:
+        until = time.monotonic() + 60
+        while anna.get(where).json["state"] != "done":
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_purge_takes_the_jobs_along(asking, dataset, do_next, owner, db):
