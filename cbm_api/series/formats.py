@@ -107,8 +107,9 @@ def _json(tables: Iterable[pa.Table], about: dict[str, Any]) -> Iterator[bytes]:
 
 
 def one_parcel(table: pa.Table, about: dict[str, Any]) -> bytes:
-    """Return the JSON document of one parcel: ``about``, ``rows`` and ``columns``."""
-    (text,) = _columns(table.drop_columns("pid"), [0])
+    """Return the JSON document of one parcel: ``about``, ``rows`` and ``columns`` but ``pid``."""
+    names = [name for name in table.column_names if name != "pid"]
+    (text,) = _columns(table.select(names), [0])
     head = json.dumps({**about, "rows": table.num_rows})
     return f'{head[:-1]}, "columns": {text}}}\n'.encode()
 
