@@ -21,6 +21,7 @@ MOST_PARCELS = 100
 """As many parcels answer a polygon."""
 FARTHEST_PEER_M = 20_000
 SMALLEST_PEER_M2 = 3000
+_FIRST_LOOK = 4 * MOST_PARCELS
 # Degrees are at least as long as this, those of longitude at the equator.
 _METRES_PER_DEGREE = 110_500
 
@@ -36,9 +37,10 @@ SELECT p.pid, p.crop_name AS cropname, p.crop_code AS cropcode, ST_SRID(g.geom_s
 FROM cbm.parcel p
 JOIN cbm.parcel_geometry g ON g.id = p.geometry_id
 WHERE {current} {condition}""")
+_NEAR = sql.SQL("""
+SELECT id FROM cbm.geometries_in(%(dataset)s::smallint, {area}, %(after)s, %(look)s)""")
 _MEETING = sql.SQL("""
-AND g.id IN (SELECT id FROM cbm.geometries_in(%(dataset)s::smallint, {area}))
-AND ST_Intersects(g.geom, {area})
+AND p.geometry_id = ANY (%(ids)s) AND ST_Intersects(g.geom, {area})
 ORDER BY g.id, p.pid LIMIT %(most)s""")
 _OWN = sql.SQL("""
 SELECT p.crop_name, g.id, ST_XMin(g.geom), ST_YMin(g.geom), ST_XMax(g.geom), ST_YMax(g.geom)
@@ -128,7 +130,19 @@ def examples(cursor: Cursor, dataset: Dataset, most: int) -> list[str | int]:
 def _meeting(
     cursor: Cursor, dataset: Dataset, show: Show, area: sql.SQL, given: dict[str, Any]
 ) -> Columns:
-    return _info(cursor, dataset, show, _MEETING.format(area=area), {"most": MOST_PARCELS, **given})
+    """Return the parcels that meet an area; a country's are not all looked at for a hundred."""
+    near, meeting = _NEAR.format(area=area), _MEETING.format(area=area)
+    found: Columns = {}
+    seen, look, most = 0, _FIRST_LOOK, MOST_PARCELS
+    while True:
+        cursor.execute(near, {**given, "dataset": dataset.id, "after": seen, "look": look})
+        ids = [number for (number,) in cursor.fetchall()]
+        part = _info(cursor, dataset, show, meeting, {**given, "ids": ids, "most": most})
+        found = {name: found.get(name, []) + values for name, values in part.items()}
+        most = MOST_PARCELS - len(found["pid"])
+        if len(ids) < look or not most:
+            return found
+        seen, look = ids[-1], 4 * look
 
 
 def _info(

@@ -136,6 +136,16 @@ def test_a_polygon_gives_a_hundred_parcels_at_most(asking, db):
     assert len(found.json["pid"]) == 100
 
 
+def test_a_few_parcels_among_many_of_another_layer(asking, db, dataset):
+    places = [(LEFT + 10 * (n % 100), TOP + 10 * (n // 100)) for n in range(500)]
+    add_parcels(db, dataset, [square(*place, 9) for place in places], layer="x")
+    add_parcels(db, dataset, [square(LEFT, TOP, 50), square(LEFT + 60, TOP, 50)], layer="y")
+    corners = [at(LEFT + x, TOP + y) for x, y in [(-9, -9), (3000, -9), (3000, 3000), (-9, 3000)]]
+    given = {**PLACE, "ptype": "y", "polygon": polygon(*corners)}
+    found = asking("anna", dataset).get("/query/parcelsByPolygon", **given)
+    assert found.json["pid"] == ["p0", "p1"]
+
+
 def test_peers_are_of_the_same_crop_and_the_nearest_first(asking, db, dataset):
     sql(db, "UPDATE cbm.parcel SET crop_name = 'maize' WHERE pid = '102'")
     anna = asking("anna", dataset)
