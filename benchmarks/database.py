@@ -44,9 +44,13 @@ def running() -> Iterator[tuple[postgis.Server, Settings]]:
 
 def backend_cpu(server: postgis.Server) -> float:
     """Return the CPU seconds of the cluster's processes so far, ended ones included."""
-    postmaster = int((server.directory / "data" / "postmaster.pid").read_text().split()[0])
-    total = sum(_times(postmaster))
-    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    return tree_cpu(int((server.directory / "data" / "postmaster.pid").read_text().split()[0]))
+
+
+def tree_cpu(parent: int) -> float:
+    """Return the CPU seconds so far of a process and its children, ended ones included."""
+    total = sum(_times(parent))
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     for child in children:
         try:
             total += sum(_times(int(child))[:2])

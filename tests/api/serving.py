@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import requests
@@ -36,6 +36,7 @@ def gunicorn(settings: Settings, folder: Path, patch: str = "", **api) -> Iterat
         "database": {**settings.database, "user": "cbm_web"},
         "api": {"listen": f"127.0.0.1:{port}", "requests_per_minute": 1_000_000, **api},
     }
+    given["storage"] = {k: v for k, v in asdict(settings.storage).items() if v is not None}
     lines = []
     for section, values in given.items():
         lines += [
@@ -71,6 +72,6 @@ def _wait(served: Served) -> None:
         try:
             if requests.get(f"{served.url}/healthz", timeout=5).ok:
                 return
-        except requests.ConnectionError:
+        except requests.RequestException:
             time.sleep(0.1)
     raise AssertionError(served.log.read_text())
