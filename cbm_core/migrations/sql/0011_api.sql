@@ -95,12 +95,12 @@ BEGIN
     -- Planned with the values: an area may be a field or a country.
     RETURN QUERY EXECUTE
       'SELECT g.id FROM cbm.parcel_geometry g
-       WHERE g.dataset_id = $1 AND ($2 IS NULL OR g.geom && $2) AND g.id > $3 ORDER BY g.id LIMIT $4'
+       WHERE g.dataset_id = $1 AND g.geom && $2 AND g.id > $3 ORDER BY g.id LIMIT $4'
     USING of_dataset, area, after, most;
   END IF;
 END
 $$;
-COMMENT ON FUNCTION geometries_in IS 'Geometries of a dataset, if it is granted to the user of the API, whose boxes meet that of an area (EPSG:4326; NULL: all): ids, rising, above `after`, at most `most`.';
+COMMENT ON FUNCTION geometries_in IS 'Geometries of a dataset, if it is granted to the user of the API, whose boxes meet that of an area (EPSG:4326): ids, rising, above `after`, at most `most`.';
 REVOKE ALL ON FUNCTION geometries_in FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION geometries_in TO cbm_api;
 
