@@ -16,10 +16,13 @@ from cbm_api.app import create_app
 from cbm_core.settings import Settings
 from tests import postgis
 from tests.api.conftest import PASSWORD, add_user
+from tests.factories import add_dataset
 from tests.viewer import world
 
 REPO = Path(__file__).parents[2]
 CHROMIUM = "/usr/bin/chromium"
+# Machines that test are busy.
+PATIENCE_MS = 30_000
 # WebGL by the processor: there is no graphics card.
 ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
@@ -40,7 +43,9 @@ def site(pg_server, migrated_template, tmp_path_factory) -> Iterator[Site]:
     name = postgis.new_database(pg_server, migrated_template)
     settings = pg_server.settings(name)
     made = world.make(settings, tmp_path_factory.mktemp("images"))
-    add_user(settings, "anna", made.dataset)
+    # A dataset without parcels, with as long a name as there is.
+    empty = add_dataset(settings, aoi="z" * 32)
+    add_user(settings, "anna", made.dataset, empty)
     add_user(settings, "berta")
     app = create_app(replace(settings, database={**settings.database, "user": "cbm_web"}))
     server = make_server("127.0.0.1", 0, app, threaded=True)
@@ -55,6 +60,7 @@ def site(pg_server, migrated_template, tmp_path_factory) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield running
@@ -100,7 +106,7 @@ def visit(site: Site, browser: Browser):
         page = browser.new_context(
             **{"viewport": DESKTOP, "reduced_motion": "reduce", **context}
         ).new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE_MS)
         page.on("request", lambda one: _note(foreign, one.url, site.address))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda one: _complaint(errors, one))

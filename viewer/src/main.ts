@@ -98,8 +98,10 @@ async function showMap(id: string, move: boolean): Promise<void> {
   if (!map) return;
   const address = `v1/collections/${encodeURIComponent(id)}/tiles/WebMercatorQuad`;
   const [tiles] = await Promise.all([api.json<TileJson>(address), map.ready()]);
-  const bounds = known.get(id)?.extent?.spatial?.bbox?.[0] as Bounds | undefined;
-  map.show(address, { ...tiles, ...(bounds ? { bounds } : {}) }, move);
+  const extent = known.get(id)?.extent?.spatial?.bbox?.[0] as Bounds | undefined;
+  map.show(address, tiles);
+  const bounds = extent ?? tiles.bounds;
+  if (move && bounds) map.goTo(bounds, false);
 }
 
 let selecting = new AbortController();

@@ -78,7 +78,7 @@ export class ParcelMap {
   }
 
   /** Shows a collection; its tiles lie under `address`. */
-  show(address: string, tiles: TileJson, move: boolean): void {
+  show(address: string, tiles: TileJson): void {
     this.clear();
     const { minzoom, maxzoom, bounds } = tiles;
     this.map.addSource(PARCELS, {
@@ -96,7 +96,6 @@ export class ParcelMap {
     this.map.setPaintProperty("selected", "line-width", 3);
     this.select(this.selected);
     this.paint();
-    if (move && bounds) this.goTo(bounds, false);
   }
 
   goTo(bounds: Bounds, animate = true): void {
