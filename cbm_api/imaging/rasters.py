@@ -13,7 +13,8 @@ from flask import current_app
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from cbm_api.imaging import backgrounds, sources, windows
+from cbm_api.imaging import backgrounds, windows
+from cbm_api.imaging.remote import Web
 from cbm_api.imaging.windows import Asset, Chip, Place
 from cbm_core.datasets.background import Background
 from cbm_core.errors import CbmError
@@ -33,7 +34,7 @@ class Rasters:
     def __init__(self, settings: Settings) -> None:
         """Prepare."""
         self.seconds = settings.api.raster_seconds
-        self.gdal = sources.options(settings.storage, self.seconds)
+        self._web = Web(settings.storage, self.seconds)
         self._threads = settings.api.raster_threads
         self._executor: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
@@ -62,7 +63,7 @@ class Rasters:
         tasks = [
             (number, task)
             for number, (assets, place, what) in enumerate(wanted)
-            for task in _by_file(assets, place, what, self.gdal)
+            for task in _by_file(assets, place, what, self._web)
         ]
         read = self.run([task for _, task in tasks])
         layers: list[list[windows.Layer]] = [[] for _ in wanted]
@@ -86,7 +87,7 @@ class Rasters:
             CbmError: as :meth:`chip`.
 
         """
-        (found,) = self.run([lambda: backgrounds.read(background, place, side, self.gdal)])
+        (found,) = self.run([lambda: backgrounds.read(background, place, side, self._web)])
         if isinstance(found, CbmError):
             raise found
         return found
@@ -132,7 +133,7 @@ def current() -> Rasters:
 
 
 def _by_file(
-    assets: dict[str, Asset], place: Place, what: str, gdal: sources.Options
+    assets: dict[str, Asset], place: Place, what: str, web: Web
 ) -> list[Callable[[], list[windows.Layer]]]:
     """Return one task per file: bands of the same file are read together."""
     by_href = sorted(assets.items(), key=lambda item: item[1].href)
@@ -142,7 +143,7 @@ def _by_file(
 
     def task(href: str, bands: dict[str, Asset]) -> Callable[[], list[windows.Layer]]:
         named = f"{', '.join(bands)} of {what}"
-        return lambda: windows.read(href, bands, place, named, gdal)
+        return lambda: windows.read(href, bands, place, named, web)
 
     return [task(href, bands) for href, bands in groups]
 

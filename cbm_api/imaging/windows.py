@@ -15,7 +15,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from cbm_api.imaging import sources
-from cbm_api.imaging.sources import Options
+from cbm_api.imaging.remote import Web
 from cbm_core.errors import CbmError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Layer:
     crs: CRS
 
 
-def read(href: str, bands: dict[str, Asset], place: Place, what: str, gdal: Options) -> list[Layer]:
+def read(href: str, bands: dict[str, Asset], place: Place, what: str, web: Web) -> list[Layer]:
     """Read the bands that are in one file.
 
     Raises:
@@ -77,10 +77,9 @@ def read(href: str, bands: dict[str, Asset], place: Place, what: str, gdal: Opti
             ``bad_parameter`` when the place has more than MOST_PIXELS pixels a side.
 
     """
-    with sources.opened(href, gdal, what) as dataset:
+    with sources.opened(href, web, what) as dataset:
         if dataset.crs is None or not dataset.transform.is_rectilinear:
-            # GDAL takes a connection that is cut in the header for the header's end.
-            raise sources.failure(what, "no reference system, or rotated", remote="://" in href)
+            raise sources.damaged(what)
         window = _window(dataset, place)
         transform = windows.transform(window, dataset.transform)
         return [
