@@ -15,6 +15,7 @@ from cbm_api.context import log_read, reading
 from cbm_api.jobs.files import file_of
 from cbm_api.parameters import Parameters
 from cbm_api.queries import jobs
+from cbm_api.routes.ogc import NoParameters
 from cbm_api.series.formats import CONTENT_TYPES
 from cbm_core.errors import CbmError
 
@@ -76,7 +77,7 @@ class JobList(BaseModel):
 
 
 @api.get("", responses={200: JobList}, summary="The user's jobs")
-def listed() -> dict[str, Any]:
+def listed(query: NoParameters) -> dict[str, Any]:
     """List the jobs of the user who asks, the newest first."""
     with reading() as cursor:
         found = jobs.listed(cursor)
@@ -84,14 +85,14 @@ def listed() -> dict[str, Any]:
 
 
 @api.get("/<job_id>", responses={200: JobStatus}, summary="A job's state")
-def status(path: JobPath) -> dict[str, Any]:
+def status(path: JobPath, query: NoParameters) -> dict[str, Any]:
     """Say how far a job is."""
     with reading() as cursor:
         return JobStatus.of(jobs.get(cursor, path.job_id)).model_dump(mode="json")
 
 
 @api.get("/<job_id>/result", responses=_FILE, summary="A job's file")
-def result(path: JobPath) -> Response:
+def result(path: JobPath, query: NoParameters) -> Response:
     """Send a job's file."""
     with reading() as cursor:
         job = jobs.get(cursor, path.job_id)
@@ -112,7 +113,7 @@ def result(path: JobPath) -> Response:
 
 
 @api.delete("/<job_id>", responses={204: None}, summary="Delete a job and its file")
-def delete(path: JobPath) -> tuple[str, int]:
+def delete(path: JobPath, query: NoParameters) -> tuple[str, int]:
     """Forget a job, whatever its state."""
     with reading() as cursor:
         jobs.delete(cursor, path.job_id)

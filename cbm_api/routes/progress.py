@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from cbm_api.context import reading
 from cbm_api.parameters import CollectionPath
 from cbm_api.queries import coverage, datasets
+from cbm_api.routes.ogc import NoParameters
 
 api = APIBlueprint(
     "progress", __name__, url_prefix="/v1/collections", abp_tags=[Tag(name="scenes")]
@@ -45,7 +46,7 @@ class Progress(BaseModel):
 
 
 @api.get("/<collection_id>/progress", responses={200: Progress}, summary="How far it is")
-def progress(path: CollectionPath) -> dict[str, Any]:
+def progress(path: CollectionPath, query: NoParameters) -> dict[str, Any]:
     """Count the scenes that are done and to be done, product by product."""
     with reading() as cursor:
         dataset = datasets.find(cursor, path.collection_id)

@@ -14,6 +14,7 @@ from cbm_api import period
 from cbm_api.context import reading
 from cbm_api.parameters import CollectionPath, Parameters
 from cbm_api.queries import datasets, products, scenes
+from cbm_api.routes.ogc import NoParameters
 
 api = APIBlueprint(
     "scenes",
@@ -163,7 +164,7 @@ def listed(path: CollectionPath, query: SceneQuery) -> dict[str, Any]:
 
 
 @api.get("/<collection_id>/scenes/<scene_id>", responses={200: SceneDetail}, summary="A scene")
-def one(path: ScenePath) -> dict[str, Any]:
+def one(path: ScenePath, query: NoParameters) -> dict[str, Any]:
     """Say all about a scene, and what became of it."""
     with reading() as cursor:
         dataset = datasets.find(cursor, path.collection_id)
@@ -179,7 +180,7 @@ def one(path: ScenePath) -> dict[str, Any]:
 
 
 @api.get("/<collection_id>/products", responses={200: ProductList}, summary="What is extracted")
-def extracted(path: CollectionPath) -> dict[str, Any]:
+def extracted(path: CollectionPath, query: NoParameters) -> dict[str, Any]:
     """List the products that the collection is extracted with, the newest revision first."""
     with reading() as cursor:
         dataset = datasets.find(cursor, path.collection_id)

@@ -133,5 +133,7 @@ def test_bad_parameters(asking, world):
     ):  # fmt: skip
         found = anna.client.get(f"{PATH}/scenes?{query}", headers=anna.headers)
         assert (found.status_code, found.json["code"]) == (400, "bad_parameter"), query
+    for path in ("products", "progress", "scenes/1"):
+        assert anna.get(f"{PATH}/{path}", surprise=1).status_code == 400, path
     for scene in ("0", "-1", "x", "99999999999", "1%00"):
         assert anna.get(f"{PATH}/scenes/{scene}").status_code == 400, scene
