@@ -26,7 +26,7 @@ demo-remove: ## Take away what the demo put on this machine, its data included
 	@tools/demo-remove
 
 .PHONY: test
-test: lint unit integration chaos e2e ## Everything that runs on this machine: lint, unit, integration, chaos, end to end
+test: lint unit integration viewer chaos e2e ## Everything that runs on this machine
 
 .PHONY: lint
 lint: .venv/done ## Style, types, import rules, Ansible and YAML
@@ -48,6 +48,11 @@ integration: .venv/done packages ## Tests on a real PostgreSQL with PostGIS
 .PHONY: chaos
 chaos: .venv/done packages ## Workers, scheduler, database and storage are killed and cut while they work
 	$(PYTEST) -q tests/chaos
+
+.PHONY: viewer
+viewer: .venv/done packages ## The API's page, built and looked at in a real browser
+	@tools/debian-packages chromium
+	$(PYTEST) -q tests/viewer
 
 .PHONY: e2e
 e2e: .venv/done packages ## The whole job through command line and playbooks

@@ -120,7 +120,7 @@ def _of_http(error: HTTPException) -> Response:
     if error.response is not None:
         return Response.force_type(error.response)  # type: ignore[return-value, arg-type]
     status = HTTPStatus(error.code or 500)
-    code = status.phrase.lower().replace(" ", "_")
+    code = error.name.lower().replace(" ", "_")
     problem = Problem(
         type=f"urn:cbm:problem:{code}",
         title=status.phrase,
