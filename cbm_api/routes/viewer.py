@@ -52,7 +52,8 @@ def file(path: File) -> Response:
 
 
 def _file(name: str) -> Response:
-    packed = "gzip" in request.accept_encodings and (FOLDER / f"{name}.gz").is_file()
+    accepted = request.accept_encodings.quality("gzip") > 0
+    packed = accepted and (FOLDER / f"{name}.gz").is_file()
     try:
         # The ending .gz becomes the header Content-Encoding.
         response = send_from_directory(FOLDER, f"{name}.gz" if packed else name)
