@@ -156,7 +156,7 @@ def chip_scenes(settings: Settings, store: seaweed.Seaweed, arguments: argparse.
             band: asset(store.put(f"chips/{number}/{band}.tif", path.read_bytes()), offset=-1000.0)
             for band, path in files.items()
         }
-        day = datetime(2024, 9, 1, 10, 30, tzinfo=UTC) + timedelta(days=number)
+        day = datetime(2024, 12, 1, 10, 30, tzinfo=UTC) + timedelta(days=number)
         add_scene(
             settings, assets, reference=f"chip{number}", tile="32TNT", bounds=bounds,
             crs=api_world.CRS, obstime=day,
@@ -188,7 +188,7 @@ def chips(report: Report, settings: Settings, arguments: argparse.Namespace) -> 
         chip_scenes(settings, store, arguments)
         path = (
             f"{COLLECTION}/items/P1/chips.png?size={_CHIP_M}&bands=B04,B03,B02&limit={CHIPS}"
-            "&side=128&datetime=2024-09-01/2024-09-30"
+            "&side=128&datetime=2024-12-01/2024-12-31"
         )
         taken = []
         for _ in range(arguments.rounds):
