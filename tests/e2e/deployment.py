@@ -56,6 +56,7 @@ class Deployment:
         self._variables = {
             "cbm_runtime_root": str(self.root),
             "cbm_runtime_config_path": str(self.config),
+            "cbm_api_settings_path": str(self.root / "etc/api.toml"),
             "cbm_service_supervisor_root": str(self.root / "supervisor"),
             "cbm_postgis_cluster": CLUSTER,
         }
