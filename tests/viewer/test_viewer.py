@@ -237,12 +237,11 @@ def test_it_says_why_there_is_no_value_of_a_date(visit, held):
 def test_an_expired_login_is_asked_for_again_and_the_page_goes_on(visit):
     anna = visit()
     anna.enter("#collection=tt_2024&parcel=p0")
-    anna.page.route(
-        "**/v1/**", lambda route: route.fulfill(status=401, json={"detail": "Expired."})
-    )
+    expect(anna.page.locator("figure.chart")).to_have_count(3)
+    expired = {"status": 401, "json": {"detail": "Expired."}}
+    anna.page.route("**/items/p1", lambda route: route.fulfill(**expired), times=1)
     anna.find("p1")
     expect(anna.page.get_by_role("alert")).to_have_text("Expired.")
-    anna.page.unroute("**/items/p1")
     anna.log_in()
     expect(anna.page.get_by_role("dialog")).to_be_hidden()
     expect(anna.page.get_by_role("heading", name="Parcel p0")).to_be_visible()

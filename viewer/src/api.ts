@@ -57,8 +57,10 @@ export class Api {
     const url = new URL(path, this.root);
     for (const [name, value] of Object.entries(query))
       if (value !== undefined) url.searchParams.set(name, String(value));
+    const login = this.authorization;
+    if (!login) throw new Problem(401, "login_required", texts.logInFirst);
     // Without the browser's own credentials it does not ask for a login by itself.
-    const asked: RequestInit = { credentials: "omit", headers: { Authorization: this.authorization } };
+    const asked: RequestInit = { credentials: "omit", headers: { Authorization: login } };
     if (signal) asked.signal = signal;
     for (let tries = 0; ; tries++) {
       const response = await fetch(url, asked).catch((error: unknown) => {
@@ -73,7 +75,8 @@ export class Api {
         continue;
       }
       const problem = await problemOf(response);
-      if (problem.status === 401) this.onRefused(problem);
+      // A late answer to an earlier login says nothing of the one since.
+      if (problem.status === 401 && login === this.authorization) this.onRefused(problem);
       throw problem;
     }
   }

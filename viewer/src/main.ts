@@ -97,7 +97,7 @@ async function open(id: string, pid: string, move: boolean): Promise<void> {
 async function showMap(id: string, move: boolean): Promise<void> {
   if (!map) return;
   const address = `v1/collections/${encodeURIComponent(id)}/tiles/WebMercatorQuad`;
-  const [tiles] = await Promise.all([api.json<TileJson>(address), map.ready()]);
+  const [tiles] = await Promise.all([api.json<TileJson>(address), map.ready]);
   const extent = known.get(id)?.extent?.spatial?.bbox?.[0] as Bounds | undefined;
   map.show(address, tiles);
   const bounds = extent ?? tiles.bounds;

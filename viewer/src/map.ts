@@ -26,6 +26,8 @@ export interface TileJson {
 export type Bounds = [number, number, number, number];
 
 export class ParcelMap {
+  /** Resolves when layers can be added. */
+  readonly ready: Promise<unknown>;
   private readonly map: MapLibre;
   private palette = new Palette();
   private only: string | null = null;
@@ -54,6 +56,7 @@ export class ParcelMap {
       pitchWithRotate: false,
       touchPitch: false,
     });
+    this.ready = this.map.once("load");
     this.map.touchZoomRotate.disableRotation();
     this.map.addControl(new NavigationControl({ showCompass: false }), "top-right");
     this.map.addControl(new ScaleControl(), "bottom-right");
@@ -69,12 +72,6 @@ export class ParcelMap {
     });
     this.map.on("idle", () => this.lookAround());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.paint());
-  }
-
-  /** Resolves when layers can be added. */
-  ready(): Promise<void> {
-    if (this.map.isStyleLoaded()) return Promise.resolve();
-    return new Promise((resolve) => void this.map.once("load", () => resolve()));
   }
 
   /** Shows a collection; its tiles lie under `address`. */

@@ -7,6 +7,7 @@ export const texts = {
   parcel: "Parcel",
   find: "Find",
   logIn: "Log in",
+  logInFirst: "Log in first.",
   logOut: "Log out",
   user: "User",
   password: "Password",
