@@ -74,7 +74,7 @@ def test_without_an_orthophoto_there_is_none(made, asking):
 def test_the_client_gets_an_address_and_fetches_it_without_a_login(made, asking, app):
     set_background(made, source=orthophoto(made))
     anna = asking("anna", made.dataset)
-    asked = {"chipsize": 64, "extend": 128, "tms": "Google", "raw": ""}
+    asked = {"chipsize": 64, "extend": 128, "tms": "Google", "iformat": "tif"}
     address = anna.get("/query/backgroundByLocation", **HERE, **asked).text
     assert address.startswith("http://")
     assert address.endswith("/google.tif")
@@ -88,7 +88,8 @@ def test_the_client_gets_an_address_and_fetches_it_without_a_login(made, asking,
         np.testing.assert_allclose(
             found.read()[:, 32, 32], colour_at(*SHAPES[0].centroid.coords[0]), atol=1.5
         )
-    by_parcel = anna.get("/query/backgroundByParcelId", **PARCEL, **asked, iformat="png").text
+    asked |= {"iformat": "png", "raw": ""}
+    by_parcel = anna.get("/query/backgroundByParcelId", **PARCEL, **asked).text
     assert image(app.test_client().get(urlsplit(by_parcel).path).data).shape == (64, 64, 4)
     page = anna.get("/query/backgroundByParcelID", **PARCEL, chipsize=64)
     assert page.content_type.startswith("text/html")

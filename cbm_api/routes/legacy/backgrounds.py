@@ -41,7 +41,7 @@ class _Wanted(BaseModel):
     tms: str = Field(
         default="google", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="Names the file."
     )
-    iformat: Annotated[Literal["tif", "png"], BeforeValidator(str.lower)] = "tif"
+    iformat: Annotated[Literal["tif", "png"], BeforeValidator(str.lower)] = "png"
     raw: str | None = Field(
         default=None, max_length=16, description="If given, the answer is the file's address alone."
     )
@@ -65,8 +65,8 @@ class _File(BaseModel):
 
 _PAGE: dict[Any, Any] = {
     200: {
-        "description": "A page with the picture, with `raw` the address of the file; `{}` where"
-        " there is no parcel of yours, or its dataset has no orthophoto.",
+        "description": "A page with the picture; with `raw`, and of tif, the file's address; `{}`"
+        " where there is no parcel of yours, or its dataset has no orthophoto.",
         "content": {"text/html": {}, "text/plain": {}, "application/json": {}},
     }
 }
@@ -128,15 +128,15 @@ def _shown(cursor: Cursor, lon: float, lat: float, size: float) -> Background | 
 
 def _answer(cursor: Cursor, lon: float, lat: float, query: _Wanted) -> Response:
     ticket = Desk(cursor, "background").issue(user(), lon, lat, query.extend, query.chipsize)
-    # A browser shows no GeoTIFF.
-    kind = query.iformat if query.raw is not None else "png"
+    # A browser shows no GeoTIFF: who asks for one wants its address.
+    is_program = query.raw is not None or query.iformat == "tif"
     address = url_for(
         "legacy_backgrounds.background",
         ticket=ticket,
-        name=f"{query.tms.lower()}.{kind}",
+        name=f"{query.tms.lower()}.{query.iformat}",
         _external=True,
     )
-    if query.raw is not None:
+    if is_program:
         return Response(address, content_type="text/plain; charset=utf-8")
     page = (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Background</title>'
