@@ -6,9 +6,10 @@ from typing import Any
 
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cbm_api.context import log_read, reading
+from cbm_api.parameters import CollectionPath, Parameters
 from cbm_api.queries import datasets, tiles
 from cbm_core import __version__
 from cbm_core.errors import CbmError
@@ -31,13 +32,7 @@ _TILE: dict[Any, Any] = {
 _CROP = {"crop_code": "String", "crop_name": "String"}
 
 
-class _Collection(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    collection_id: str = Field(description="The collection's id.")
-
-
-class _Tile(_Collection):
+class _Tile(CollectionPath):
     z: int = Field(ge=0, le=tiles.MAX_ZOOM, description="Zoom: tile matrix.")
     y: int = Field(ge=0, lt=2**tiles.MAX_ZOOM, description="Row, from the north.")
     x: int = Field(ge=0, lt=2**tiles.MAX_ZOOM, description="Column, from the west.")
@@ -68,7 +63,7 @@ class TileJson(BaseModel):
 
 
 @api.get("", responses={200: TileJson}, summary="Where the tiles are and what they show")
-def tilejson(path: _Collection) -> dict[str, Any]:
+def tilejson(path: CollectionPath, query: Parameters) -> dict[str, Any]:
     """Describe the tiles of a collection as TileJSON 3.0."""
     with reading() as cursor:
         dataset = datasets.find(cursor, path.collection_id)
@@ -95,7 +90,7 @@ def tilejson(path: _Collection) -> dict[str, Any]:
 
 
 @api.get("/<z>/<y>/<x>", responses=_TILE, summary="A vector tile")
-def tile(path: _Tile) -> Response:
+def tile(path: _Tile, query: Parameters) -> Response:
     """Answer a tile: counts of parcels in cells up to zoom 11, parcels from 12 on."""
     if max(path.x, path.y) >= 2**path.z:
         raise CbmError("bad_parameter", f"Zoom {path.z} has rows and columns 0 to {2**path.z - 1}.")
