@@ -274,7 +274,7 @@ class Cluster:
             name, "cbm_extract.cli", "dispatch", "--poll-seconds", "0.2", *words, keep=keep
         )
 
-    def dispatch_once(self, *words: str, patience: float = PATIENCE) -> str:
+    def dispatch_once(self, *words: str, patience: float = 3 * PATIENCE) -> str:
         """Dispatch until nothing is open, and return what was said."""
         process = self.start_dispatcher("dispatcher", "--once", *words, keep=False)
         code = process.wait(patience)

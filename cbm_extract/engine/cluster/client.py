@@ -28,7 +28,7 @@ def connect(engine: EngineSettings, seconds: float = CONNECT_SECONDS) -> Client:
     """
     trusted = security(engine)
     # What is worth saying is said by the caller; Dask would print tracebacks beside.
-    for name in ("distributed", "distributed.client"):
+    for name in ("asyncio", "distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         return Client(

@@ -131,5 +131,6 @@ class Pool:
         self._in_flight.clear()
         client, self._client = self._client, None
         if client is not None:
-            with suppress(*_LOST):
+            # Of a broken connection anything may come out, errors of a half-made TLS stream too.
+            with suppress(Exception, asyncio.CancelledError):
                 client.close(timeout=_REPORT_SECONDS)
