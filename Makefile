@@ -51,7 +51,7 @@ chaos: .venv/done packages ## Workers, scheduler, database and storage are kille
 
 .PHONY: viewer
 viewer: .venv/done packages ## The API's page, built and looked at in a real browser
-	@tools/debian-packages chromium
+	@tools/debian-packages chromium libatomic1
 	$(PYTEST) -q tests/viewer
 
 .PHONY: e2e

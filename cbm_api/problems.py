@@ -46,6 +46,8 @@ STATUS = {
     "raster_missing": HTTPStatus.NOT_FOUND,
     "raster_damaged": HTTPStatus.BAD_GATEWAY,
 }
+# What these say names hosts, logins or tables.
+_INSIDE = {"database_unreachable", "database_lost", "schema_missing"}
 # What passes by itself, and when to ask again, in seconds.
 RETRY_AFTER = 5
 
@@ -68,13 +70,16 @@ def respond(error: CbmError) -> Response:
     """Return the problem document of an error."""
     status = STATUS.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
     known = status is not HTTPStatus.INTERNAL_SERVER_ERROR
-    # Nothing of a fault's inside goes out: its text is in the log.
+    # Nothing of an inside goes out: its text is in the log.
+    detail = str(error) if known else "The server failed; the operator finds why in its log."
+    if error.code in _INSIDE:
+        detail = "The database does not answer as it should; the operator finds why in the log."
     problem = Problem(
         type=f"urn:cbm:problem:{error.code if known else 'internal_error'}",
         title=status.phrase,
         status=status,
         code=error.code if known else "internal_error",
-        detail=str(error) if known else "The server failed; the operator finds why in its log.",
+        detail=detail,
         request_id=g.get("request_id", ""),
         errors=error.details.get("errors"),
     )

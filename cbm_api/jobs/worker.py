@@ -7,6 +7,7 @@ and starts again. A file appears under its name only when it is whole.
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import threading
 from contextlib import suppress
@@ -29,6 +30,10 @@ CHUNK = 200
 # What passes by itself: the job is tried again when its lease has run out.
 _PASSING = {"busy", "database_lost", "database_timeout", "database_unreachable", "lease_lost"}
 _SECONDS_BETWEEN = 2.0
+# A job's file, or the half of one: <id>.parquet, <id>.parquet.<token>. The folder may hold others.
+_OURS = re.compile(
+    rf"([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}){re.escape(files.SUFFIX)}(?:\.\d+)?"
+)
 # What jobs leave free of the disk.
 _FREE_SHARE = 0.1
 
@@ -85,7 +90,8 @@ def tidy(settings: Settings, database: Database) -> None:
     with database.transaction(None) as cursor:
         living = jobs.living(cursor)
     for file in found:
-        if file.name.partition(".")[0] not in living:
+        ours = _OURS.fullmatch(file.name)
+        if ours and ours[1] not in living:
             with suppress(OSError):
                 file.unlink()
 

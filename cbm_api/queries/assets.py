@@ -27,7 +27,7 @@ SELECT * FROM (
   FROM cbm.scene s, (SELECT %(area)s::geometry AS shape) a
   WHERE s.state = 'active' AND s.card = %(card)s AND ST_Intersects(s.footprint, a.shape)
     AND s.obstime >= %(start)s AND s.obstime < %(end)s
-    AND (%(cloud)s::real IS NULL OR s.cloud_percent <= %(cloud)s)
+    AND (%(cloud)s::float8 IS NULL OR s.cloud_percent <= %(cloud)s::float8)
   ORDER BY s.card, s.platform, s.datatake_start, ST_Covers(s.footprint, a.shape) DESC,
     substring(s.extent_crs FROM '^EPSG:32[67]([0-9]{{2}})$')::integer
       IS DISTINCT FROM (floor((ST_X(ST_Centroid(a.shape)) + 180) / 6) + 1)::integer,

@@ -6,12 +6,14 @@ latest, as in the views of ``cbm dataset legacy-views``.
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg2 import sql
 
+from cbm_api.queries import areas
 from cbm_api.queries.datasets import Dataset
 from cbm_core.db import Cursor, one_row
 
@@ -90,10 +92,9 @@ def by_polygon(
 
     ``ring``: its closed outline, pairs of longitude and latitude in degrees (EPSG:4326).
     """
-    text = ",".join(f"{lon!r} {lat!r}" for lon, lat in ring)
     # Outlines drawn by hand cross themselves.
-    area = sql.SQL("ST_MakeValid(ST_GeomFromText(%(area)s, 4326))")
-    return _meeting(cursor, dataset, show, area, {"area": f"POLYGON(({text}))"})
+    area = areas.usable(cursor, json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    return _meeting(cursor, dataset, show, sql.SQL("%(area)s::geometry"), {"area": area})
 
 
 def peers(cursor: Cursor, dataset: Dataset, pid: str, within_m: float, most: int) -> Columns | None:

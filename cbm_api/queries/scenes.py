@@ -30,7 +30,7 @@ WHERE s.obstime >= %(start)s AND s.obstime < %(end)s
   AND (%(state)s::text IS NULL OR s.state = %(state)s)
   AND (%(direction)s::text IS NULL OR s.orbit_direction = %(direction)s)
   AND (%(relative)s::integer IS NULL OR s.relative_orbit = %(relative)s)
-  AND (%(cloud)s::real IS NULL OR s.cloud_percent <= %(cloud)s)
+  AND (%(cloud)s::float8 IS NULL OR s.cloud_percent <= %(cloud)s::float8)
   AND (%(after)s::integer IS NULL OR (s.obstime, s.id) >
        (SELECT a.obstime, a.id FROM cbm.scene a WHERE a.id = %(after)s))
 ORDER BY s.obstime, s.id LIMIT %(limit)s""").format(columns=_COLUMNS)

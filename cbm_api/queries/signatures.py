@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from psycopg2 import sql
 
 from cbm_api.period import Period
+from cbm_api.queries import areas
 from cbm_api.queries.datasets import Dataset
 from cbm_api.queries.products import Product
 from cbm_core.db import Cursor
@@ -36,15 +37,10 @@ FROM cbm.signature
 WHERE dataset_id = %(dataset)s AND product_id = %(product)s AND geometry_id = ANY(%(geometries)s)
   AND obstime >= %(start)s AND obstime < %(end)s"""
 
-# A polygon that crosses itself is mended first.
 _OF_AREA = """
 JOIN (
   SELECT g.id
-  FROM (
-    SELECT ST_CollectionExtract(
-      ST_MakeValid(ST_SetSRID(ST_GeomFromGeoJSON(%(polygon)s), 4326)), 3) AS area
-    OFFSET 0
-  ) asked
+  FROM (SELECT %(area)s::geometry AS area OFFSET 0) asked
   CROSS JOIN LATERAL cbm.geometries_in(%(dataset)s::smallint, area) near
   JOIN cbm.parcel_geometry g ON g.id = near.id
   WHERE ST_Intersects(g.geom, area)
@@ -161,6 +157,7 @@ def unknown(pids: Sequence[str]) -> CbmError:
 
 def _within(cursor: Cursor, dataset: Dataset, polygon: str | None) -> list[int]:
     of_area = sql.SQL("" if polygon is None else _OF_AREA)
+    area = None if polygon is None else areas.usable(cursor, polygon)
     cursor.execute(
         sql.SQL(
             """SELECT p.id FROM cbm.parcel p {of_area}
@@ -168,7 +165,7 @@ def _within(cursor: Cursor, dataset: Dataset, polygon: str | None) -> list[int]:
                  AND p.known_to = 'infinity'
                ORDER BY p.geometry_id, p.id"""
         ).format(of_area=of_area),
-        {"dataset": dataset.id, "layer": dataset.layer, "polygon": polygon},
+        {"dataset": dataset.id, "layer": dataset.layer, "area": area},
     )
     return [number for (number,) in cursor.fetchall()]
 

@@ -310,4 +310,5 @@ def _answer(body: bytes, kind: str, name: str) -> Response:
     response = Response(body, content_type=kind)
     response.headers.set("Content-Disposition", "inline", filename=name)
     response.headers["Cache-Control"] = _KEPT
+    response.vary.add("Authorization")
     return response

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flask import Response, request, send_from_directory
 from flask_openapi3 import APIBlueprint
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from werkzeug.exceptions import NotFound
 
 from cbm_api.context import public
@@ -34,7 +34,7 @@ api = APIBlueprint("viewer", __name__, url_prefix="/viewer", doc_ui=False)
 class File(BaseModel):
     """A file of the page."""
 
-    name: str
+    name: str = Field(max_length=100)
 
 
 @api.get("/")

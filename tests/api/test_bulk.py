@@ -4,6 +4,7 @@ import io
 import json
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -168,3 +169,14 @@ def test_bad_requests(asking, dataset):
         assert found.status_code == 400
     large = anna.client.post(PATH, data=b"x" * 2**21, headers=anna.headers)
     assert large.status_code in (400, 413)
+
+
+def test_a_tangled_polygon_is_refused_before_it_is_mended(asking, dataset):
+    """Mending thousands of crossings would bring the database server down."""
+    anna = asking("anna", dataset)
+    random = np.random.default_rng(1)
+    tangle = random.uniform((10, 46), (12, 48), (3000, 2)).tolist()
+    area = {"type": "Polygon", "coordinates": [[*tangle, tangle[0]]]}
+    found = anna.post(PATH, {"polygon": area})
+    assert (found.status_code, found.json["code"]) == (400, "bad_parameter")
+    assert "3001 positions" in found.json["detail"]

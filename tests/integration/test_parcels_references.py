@@ -63,7 +63,7 @@ def test_what_is_referred_to_stays(two, owner):
         for table in ("parcel_geometry", "parcel_set", "dataset"):
             with pytest.raises(ForeignKeyViolation):
                 cursor.execute(f"DELETE FROM cbm.{table}")
-        for table in ("parcel", "parcel_geometry", "parcel_set", "dataset"):
+        for table in ("grid_tile", "parcel", "parcel_geometry", "parcel_set", "dataset"):
             cursor.execute(f"DELETE FROM cbm.{table}")
 
 

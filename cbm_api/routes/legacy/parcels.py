@@ -72,8 +72,9 @@ def parcel_peers(query: Peers) -> Response:
         dataset = dataset_of(cursor, query)
         if dataset is None:
             return jsonify({})
-        log_read(cursor, dataset.name, [query.pid])
         found = legacy_parcels.peers(cursor, dataset, query.pid, query.distance, most)
+        peers = [str(pid) for pid in found["pids"]] if found else []
+        log_read(cursor, dataset.name, [query.pid, *peers])
     return jsonify(found or {})
 
 
