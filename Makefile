@@ -26,7 +26,7 @@ demo-remove: ## Take away what the demo put on this machine, its data included
 	@tools/demo-remove
 
 .PHONY: test
-test: lint unit integration viewer chaos e2e ## Everything that runs on this machine
+test: lint unit integration chaos e2e ## Everything that runs on this machine
 
 .PHONY: lint
 lint: .venv/done ## Style, types, import rules, Ansible and YAML
