@@ -127,4 +127,6 @@ def test_a_killed_installation_is_made_good(site: Story, deployment: Deployment)
     assert deployment.must("site", "--tags", "cbm_runtime").changed > 0
     assert (deployment.root / "current").readlink() != old
     assert deployment.cbm("schema status")["pending"] == []
+    # The services go over to the new release.
+    deployment.must("site")
     assert deployment.must("site").changed == 0
