@@ -11,7 +11,7 @@ from tests.e2e.deployment import Deployment, deployed
 @pytest.fixture(scope="session")
 def deployment() -> Iterator[Deployment]:
     """A place to deploy to; nothing is there until a test runs a playbook."""
-    with deployed() as place:
+    with deployed("site") as place:
         yield place
 
 

@@ -26,9 +26,8 @@ import psycopg2
 import pytest
 
 REPO = Path(__file__).parents[2]
+# Names of clusters go on with the session's process: sessions side by side do not share one.
 PREFIX = "cbm_e2e_"
-# Sessions side by side do not share one.
-CLUSTER = f"{PREFIX}{os.getpid()}"
 _LEFT_OUT = shutil.ignore_patterns(
     ".*", "__pycache__", "*.egg-info", "dist", "build", "demo-output", "tests", "notebooks"
 )
@@ -47,8 +46,9 @@ class Run:
 class Deployment:
     """Runs playbooks of the copied checkout against this machine (inventories/local)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cluster: str) -> None:
         self.folder = folder
+        self.cluster = cluster
         self.root = folder / "root"
         self.config = self.root / "etc/cbm.toml"
         self.checkout = folder / "checkout"
@@ -58,7 +58,7 @@ class Deployment:
             "cbm_runtime_config_path": str(self.config),
             "cbm_api_settings_path": str(self.root / "etc/api.toml"),
             "cbm_service_supervisor_root": str(self.root / "supervisor"),
-            "cbm_postgis_cluster": CLUSTER,
+            "cbm_postgis_cluster": cluster,
         }
 
     def start(self, playbook: str, *arguments: str, **variables: Any) -> subprocess.Popen[str]:
@@ -148,38 +148,42 @@ def clusters() -> list[list[str]]:
 
 
 @contextmanager
-def deployed() -> Iterator[Deployment]:
-    """Give a deployment that is not deployed yet; take it away at the end."""
+def deployed(name: str) -> Iterator[Deployment]:
+    """Give a deployment that is not deployed yet; take it away at the end.
+
+    ``name`` tells apart those of a session that are there at the same time.
+    """
     if os.geteuid() != 0:
         pytest.skip("deploying needs root")
     # A short path: it holds a socket, and those may have no more than 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="cbm-e2e-", dir="/tmp"))
     folder.chmod(0o755)
     _remove_clusters()
-    deployment = Deployment(folder)
+    deployment = Deployment(folder, f"{PREFIX}{os.getpid()}_{name}")
     try:
         yield deployment
     finally:
         if (deployment.root / "supervisor/run/supervisor.sock").exists():
             deployment.supervisor("shutdown")
-            _wait_until_down()
-        _remove_clusters()
+            _wait_until_down(deployment.cluster)
+        _remove_clusters(deployment.cluster)
         shutil.rmtree(folder)
 
 
-def _wait_until_down() -> None:
+def _wait_until_down(cluster: str) -> None:
     for _ in range(100):
-        if all(row[3] == "down" for row in clusters() if row[1] == CLUSTER):
+        if all(row[3] == "down" for row in clusters() if row[1] == cluster):
             return
         time.sleep(0.2)
 
 
-def _remove_clusters() -> None:
-    """Remove the session's own, and what killed sessions left."""
+def _remove_clusters(own: str = "") -> None:
+    """Remove one's own, and what killed sessions left."""
     for version, name, *_ in clusters():
-        session = name.removeprefix(PREFIX)
-        others = name != CLUSTER and (not session.isdigit() or Path("/proc", session).exists())
-        if others or not name.startswith(PREFIX):
+        if not name.startswith(PREFIX):
+            continue
+        session = name.removeprefix(PREFIX).partition("_")[0]
+        if name != own and (not session.isdigit() or Path("/proc", session).exists()):
             continue
         unit = f"postgresql@{version}-{name}.service"
         if Path("/run/systemd/system").exists():

@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.deployment import CLUSTER, PREFIX, Deployment, Run, clusters
+from tests.e2e.deployment import PREFIX, Deployment, Run, clusters
 
 VOLATILE = ("random", "ns_last_pid", "drop_caches", "compact_memory", "stat_refresh")
 
@@ -79,7 +79,8 @@ def tell(deployment: Deployment) -> Story:
     """Deploy to a place where nothing is yet, checking before and after."""
     before = machine()
     checked = deployment.must("site", "--check", "--diff")
-    there = [*map(str, deployment.folder.iterdir()), *(r[1] for r in clusters() if r[1] == CLUSTER)]
+    there = [*map(str, deployment.folder.iterdir())]
+    there += [row[1] for row in clusters() if row[1] == deployment.cluster]
     there += ["dist"] if (deployment.checkout / "dist").exists() else []
     machine_after_check = machine()
     first = deployment.must("site")

@@ -1,71 +1,19 @@
-"""The API deployed, and the demo that ends with it: its service, its login, its users."""
+"""The API deployed: its service, its rights, its users."""
 
 from __future__ import annotations
 
-import base64
 import grp
-import json
 import os
 import pwd
 import re
 import subprocess
-import tomllib
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from tests.e2e import site_story
-from tests.e2e.deployment import CLUSTER, Deployment, Run, clusters
+from tests.e2e.api import ask, settings_of
+from tests.e2e.deployment import Deployment, clusters
 
 ACCOUNT = "www-data"
-LAYOUT = {"parcels": 60, "dates": 8, "size": 256}
-
-
-@dataclass
-class Story:
-    """`demo.yml` on a small sample: for real, again, in check mode."""
-
-    given: dict[str, str]
-    output: Path
-    first: Run
-    second: Run
-    checked_again: Run
-
-    @property
-    def password(self) -> str:
-        return (self.output / "password").read_text("utf-8").strip()
-
-
-@pytest.fixture(scope="module")
-def story(site: site_story.Story, deployment: Deployment) -> Story:
-    assert site.first.code == 0
-    sample, output = deployment.folder / "demo-sample", deployment.folder / "demo-output"
-    deployment.cbm("sample", out_dir=str(sample), **LAYOUT)
-    given = {"demo_data": str(sample), "demo_output": str(output)}
-    runs = [deployment.must("demo", *words, **given) for words in ([], [], ["--check", "--diff"])]
-    return Story(given, output, *runs)
-
-
-def settings_of(deployment: Deployment) -> dict[str, Any]:
-    return tomllib.loads((deployment.root / "etc/api.toml").read_text("utf-8"))
-
-
-def ask(deployment: Deployment, path: str, login: str | None = None) -> tuple[int, Any]:
-    """Status and document of an answer; login is user:password."""
-    request = urllib.request.Request(f"http://{settings_of(deployment)['api']['listen']}{path}")
-    if login is not None:
-        token = base64.b64encode(login.encode()).decode()
-        request.add_header("Authorization", f"Basic {token}")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=30) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as refusal:
-        return refusal.code, json.load(refusal)
 
 
 def pid_of(deployment: Deployment) -> int:
@@ -76,7 +24,7 @@ def pid_of(deployment: Deployment) -> int:
 
 def connects(deployment: Deployment, account: str, login: str) -> bool:
     """Whether an account of this machine gets into the database as a login."""
-    port = next(row[2] for row in clusters() if row[1] == CLUSTER)
+    port = next(row[2] for row in clusters() if row[1] == deployment.cluster)
     done = subprocess.run(
         ["psql", "-h", "/var/run/postgresql", "-p", port, "-U", login, "-c", "SELECT 1", "cbm"],
         user=pwd.getpwnam(account).pw_uid,
@@ -148,35 +96,8 @@ def test_settings_that_it_refuses_do_not_reach_it(
     assert (pid_of(deployment), settings_of(deployment)) == before
 
 
-def test_the_demo_runs_again_without_change(story: Story) -> None:
-    assert story.first.changed > 0
-    assert story.second.changed == 0, story.second.output
-    assert story.checked_again.changed == 0, story.checked_again.output
-
-
-def test_the_demo_tells_address_and_login(story: Story, deployment: Deployment) -> None:
-    address = f"http://{settings_of(deployment)['api']['listen']}/viewer/"
-    for run in (story.first, story.second):
-        assert address in run.output
-        assert f"password in {story.output}/password" in " ".join(run.output.split())
-        assert story.password not in run.output
-    assert (story.output / "password").stat().st_mode & 0o777 == 0o600
-    assert len(story.password) == 20
-
-
-def test_the_login_shows_the_demo_and_nothing_else(story: Story, deployment: Deployment) -> None:
-    dataset = deployment.query(
-        "SELECT d.aoi || '_' || d.year FROM cbm.dataset d JOIN cbm.dataset_grant g"
-        " ON g.dataset_id = d.id WHERE g.via = 'api' AND g.grantee = 'demo'"
-    )
-    status, document = ask(deployment, "/v1/collections", f"demo:{story.password}")
-    assert status == 200
-    assert [one["id"] for one in document["collections"]] == [name for (name,) in dataset]
-    assert len(dataset) == 1
-    assert ask(deployment, "/v1/collections", "demo:another password")[0] == 401
-
-
-def test_users_of_an_inventory(story: Story, deployment: Deployment) -> None:
+def test_users_of_an_inventory(site: site_story.Story, deployment: Deployment) -> None:
+    assert site.first.code == 0
     file = deployment.folder / "anna"
     file.write_text("a password of anna\n", encoding="utf-8")
     file.chmod(0o600)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.deployment import CLUSTER, Deployment, clusters
+from tests.e2e.deployment import Deployment, clusters
 from tests.e2e.site_story import Story
 
 
@@ -49,15 +49,15 @@ def test_it_is_a_guest(site: Story) -> None:
 def test_only_loopback_and_no_trust(site: Story, deployment: Deployment) -> None:
     assert site.first.code == 0
     assert deployment.query("SHOW listen_addresses") == [("127.0.0.1",)]
-    version = next(row[0] for row in clusters() if row[1] == CLUSTER)
-    hba = Path(f"/etc/postgresql/{version}/{CLUSTER}/pg_hba.conf").read_text("utf-8")
+    version = next(row[0] for row in clusters() if row[1] == deployment.cluster)
+    hba = Path(f"/etc/postgresql/{version}/{deployment.cluster}/pg_hba.conf").read_text("utf-8")
     methods = {line.split()[-1] for line in hba.splitlines() if line and not line.startswith("#")}
     assert methods == {"peer", "map=cbm", "scram-sha-256"}
 
 
 def test_others_of_this_machine_may_not_connect(site: Story, deployment: Deployment) -> None:
     assert site.first.code == 0
-    port = next(row[2] for row in clusters() if row[1] == CLUSTER)
+    port = next(row[2] for row in clusters() if row[1] == deployment.cluster)
     nobody = pwd.getpwnam("nobody").pw_uid
     for login in ("cbm_admin", "cbm_extractor", "postgres"):
         done = subprocess.run(

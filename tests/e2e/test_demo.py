@@ -1,0 +1,71 @@
+"""The demo where nothing is deployed yet: it runs again without change and tells a login."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.api import ask, settings_of
+from tests.e2e.deployment import Deployment, Run, deployed
+
+
+@pytest.fixture(scope="module")
+def deployment() -> Iterator[Deployment]:
+    """A place of its own: what the demo imports is not there for the tests of other playbooks."""
+    with deployed("demo") as place:
+        yield place
+
+
+@dataclass
+class Story:
+    """`demo.yml`: for real, again, in check mode."""
+
+    output: Path
+    first: Run
+    second: Run
+    checked_again: Run
+
+    @property
+    def password(self) -> str:
+        return (self.output / "password").read_text("utf-8").strip()
+
+
+@pytest.fixture(scope="module")
+def story(deployment: Deployment) -> Story:
+    output = deployment.folder / "demo-output"
+    runs = [
+        deployment.must("demo", *words, demo_output=str(output))
+        for words in ([], [], ["--check", "--diff"])
+    ]
+    return Story(output, *runs)
+
+
+def test_the_demo_runs_again_without_change(story: Story) -> None:
+    assert story.first.changed > 0
+    assert story.second.changed == 0, story.second.output
+    assert story.checked_again.changed == 0, story.checked_again.output
+
+
+def test_the_demo_tells_address_and_login(story: Story, deployment: Deployment) -> None:
+    address = f"http://{settings_of(deployment)['api']['listen']}/viewer/"
+    for run in (story.first, story.second):
+        assert address in run.output
+        assert f"password in {story.output}/password" in " ".join(run.output.split())
+        assert story.password not in run.output
+    assert (story.output / "password").stat().st_mode & 0o777 == 0o600
+    assert len(story.password) == 20
+
+
+def test_the_login_shows_the_demo_and_nothing_else(story: Story, deployment: Deployment) -> None:
+    dataset = deployment.query(
+        "SELECT d.aoi || '_' || d.year FROM cbm.dataset d JOIN cbm.dataset_grant g"
+        " ON g.dataset_id = d.id WHERE g.via = 'api' AND g.grantee = 'demo'"
+    )
+    status, document = ask(deployment, "/v1/collections", f"demo:{story.password}")
+    assert status == 200
+    assert [one["id"] for one in document["collections"]] == [name for (name,) in dataset]
+    assert len(dataset) == 1
+    assert ask(deployment, "/v1/collections", "demo:another password")[0] == 401
