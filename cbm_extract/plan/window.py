@@ -43,8 +43,10 @@ def clip(
     # `map` lets go of a chunk before it asks for the next, and its part is not kept beside the
     # whole: a plan is a good part of a worker's memory.
     for part in map(partial(_clip, placement=placement, without=without), chunks):
-        pieces: tuple[NDArray[Any], ...] = part or ()
-        for column, piece in zip(columns, pieces, strict=False):
+        if part is None:
+            continue
+        pieces: tuple[NDArray[Any], ...] = part
+        for column, piece in zip(columns, pieces, strict=True):
             _append(column, piece)
     ids, contained, runs_of, row, col, length = columns
     indptr = np.zeros(len(ids) + 1, dtype=np.int64)
