@@ -285,7 +285,8 @@ class Cluster:
         """The worker processes of a service's nannies."""
         found = []
         for pid in self[name].members():
-            with suppress(FileNotFoundError):
+            # One that ends between the opening and the reading of its file says ESRCH.
+            with suppress(FileNotFoundError, ProcessLookupError):
                 if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(pid)
         return found
