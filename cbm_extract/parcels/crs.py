@@ -166,8 +166,9 @@ class EqualArea:
         return np.column_stack(self._project.transform(degrees[:, 0], degrees[:, 1]))
 
     def extent(self, bounds: Bounds) -> Bounds:
-        """Return (west, south, east, north) in degrees; west > east crosses the antimeridian.
+        """Return (west, south, east, north) in degrees of the CRS's own datum.
 
+        West > east crosses the antimeridian.
         All are infinite where the coordinates have no place on the Earth.
         """
         if self._to_degrees is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 import shapely
@@ -10,18 +12,24 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
 from cbm_core.errors import CbmError
-from cbm_extract.parcels.crs import EqualArea
+from cbm_extract.parcels.crs import Bounds, EqualArea
 from cbm_extract.parcels.geometry import Objects, polygonal
+from cbm_extract.parcels.spool import Spool
 from cbm_extract.plan import pipeline as pipelines
 from cbm_extract.plan.pipeline import Pipeline
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+_Number = TypeVar("_Number", np.float64, np.int64)
 
 _FULL_CIRCLE = 360.0
 _HALF_CIRCLE = 180.0
 _POLE = 90.0
+# Parcels whose boxes are moved at once.
+_BLOCK = 20_000
+# Of a box's larger side, how much its sides bulge in degrees at the most: 0.1 % at 50 km.
+_CURVED = 0.01
 
 # WKB of a MultiPolygon with one polygon of one ring: its parts and rings are counted where
 # _COUNTS and _RINGS say, its coordinates begin after _HEAD bytes.
@@ -68,7 +76,7 @@ class Projector:
         starts = np.concatenate([[0], ends[:-1]])
         coordinates = np.frombuffer(b"".join([w[_HEAD:] for w in wkb]), "<f8").reshape(-1, 2)
         moved = np.ascontiguousarray(pipelines.transform(self._pipeline, coordinates))
-        self._require_on_earth(moved)
+        _require_on_earth(moved, self._pipeline)
         west, east = (f.reduceat(moved[:, 0], starts) for f in (np.minimum, np.maximum))
         within = (east - west <= _HALF_CIRCLE) & (east <= _HALF_CIRCLE) & (west >= -_HALF_CIRCLE)
         body = moved.astype("<f8", copy=False).tobytes()
@@ -84,18 +92,19 @@ class Projector:
 
         """
         moved = shapely.transform(polygons, lambda xy: pipelines.transform(self._pipeline, xy))
-        self._require_on_earth(shapely.bounds(moved).reshape(-1, 2))
+        _require_on_earth(shapely.bounds(moved).reshape(-1, 2), self._pipeline)
         cut = cut_at_antimeridian(moved)
         return cut, shapely.area(shapely.transform(cut, self._measure.metres))
 
-    def _require_on_earth(self, degrees: Floats) -> None:
-        if not (np.isfinite(degrees).all() and (np.abs(degrees[:, 1]) <= _POLE).all()):
-            raise CbmError(
-                "coordinates_invalid",
-                "Some coordinates have no place on the Earth in the given CRS "
-                f"({self._pipeline.source_crs[:60]}).",
-                "Check the CRS and the order of the axes.",
-            )
+
+def _require_on_earth(degrees: Floats, pipeline: Pipeline) -> None:
+    if not (np.isfinite(degrees).all() and (np.abs(degrees[:, 1]) <= _POLE).all()):
+        raise CbmError(
+            "coordinates_invalid",
+            "Some coordinates have no place on the Earth in the given CRS "
+            f"({pipeline.source_crs[:60]}).",
+            "Check the CRS and the order of the axes.",
+        )
 
 
 def ring_areas(coordinates: Floats, starts: Ints, ends: Ints) -> Floats:
@@ -147,9 +156,7 @@ def _eastward(xy: Floats) -> Floats:
     return moved
 
 
-def choose_pipeline(
-    definition: str, extent: tuple[float, float, float, float], allow_ballpark: bool
-) -> Pipeline:
+def choose_pipeline(definition: str, extent: Bounds, allow_ballpark: bool) -> Pipeline:
     """Choose the pipeline to EPSG:4326 for an extent in degrees (see ``plan.pipeline.choose``).
 
     Raises:
@@ -174,6 +181,72 @@ def _wrapped(longitude: float) -> float:
     if abs(longitude) <= _HALF_CIRCLE:
         return longitude
     return (longitude + _HALF_CIRCLE) % _FULL_CIRCLE - _HALF_CIRCLE
+
+
+def extent(spool: Spool, rows: Ints, pipeline: Pipeline, rough: Bounds) -> Bounds:
+    """Return west, south, east, north in degrees of what parcels become by a pipeline.
+
+    West > east crosses the antimeridian. ``rows`` are the parcels, at least one; ``rough`` is about
+    where they are, in degrees.
+
+    Raises:
+        CbmError: ``coordinates_invalid`` where a coordinate has no place on the Earth.
+
+    """
+    west, _, east, _ = rough
+    middle = (west + (east if east >= west else east + _FULL_CIRCLE)) / 2
+    low, high = _nothing()
+    outermost = _outermost(spool.bounds[rows], pipeline, middle)
+    for part in _blocks(rows[outermost]):
+        moved = pipelines.transform(pipeline, shapely.get_coordinates(spool.geometries(part)))
+        _require_on_earth(moved, pipeline)
+        moved = _around(middle, moved)
+        low, high = np.minimum(low, moved.min(axis=0)), np.maximum(high, moved.max(axis=0))
+    return (_wrapped(float(low[0])), float(low[1]), _wrapped(float(high[0])), float(high[1]))
+
+
+def _outermost(boxes: Floats, pipeline: Pipeline, middle: float) -> Bools:
+    """Say which of the parcels in boxes [n, 4] may reach furthest: only these need all vertices.
+
+    A parcel touches all four sides of its box. So, whatever the angle between the axes and the
+    meridian, it reaches at least as far as the box's centre, and at most as far as a corner.
+    """
+    low, high = _nothing()
+    reach = []
+    for block in _blocks(boxes):
+        centres = (block[:, :2] + block[:, 2:]) / 2
+        corners = [block[:, [x, y]] for x in (0, 2) for y in (1, 3)]
+        moved = pipelines.transform(pipeline, np.concatenate([centres, *corners]))
+        moved = _around(middle, moved).reshape(5, -1, 2)
+        least, most = moved[1:].min(axis=0), moved[1:].max(axis=0)
+        # The sides of a box are not quite straight in degrees.
+        slack = _CURVED * (most - least).max(axis=1, keepdims=True)
+        low = np.fmin(low, np.fmin.reduce(moved[0] + slack))
+        high = np.fmax(high, np.fmax.reduce(moved[0] - slack))
+        reach.append(np.concatenate([least - slack, most + slack], axis=1))
+    ends = np.concatenate(reach)
+    outermost: Bools = np.any(np.c_[~(ends[:, :2] > low), ~(ends[:, 2:] < high)], axis=1)
+    return outermost
+
+
+def _nothing() -> tuple[Floats, Floats]:
+    return np.full(2, np.inf), np.full(2, -np.inf)
+
+
+def _blocks(rows: NDArray[_Number]) -> Iterator[NDArray[_Number]]:
+    for start in range(0, len(rows), _BLOCK):
+        yield rows[start : start + _BLOCK]
+
+
+def _around(middle: float, places: Floats) -> Floats:
+    """Count longitudes from ``middle`` - 180 to ``middle`` + 180; of no place they are no number.
+
+    Those that are there already stay to the last bit.
+    """
+    moved = places.copy()
+    with np.errstate(invalid="ignore"):
+        moved[:, 0] -= _FULL_CIRCLE * np.round((moved[:, 0] - middle) / _FULL_CIRCLE)
+    return moved
 
 
 def degrees(pipeline: Pipeline, points: Floats) -> Floats:

@@ -51,7 +51,8 @@ class Report:
 
     ``parcels`` are the features that were or would be imported: ``features`` less those
     ``left_out`` and, with ``duplicates: first``, less the surplus ones of an id. Areas are in
-    EPSG:3035 without datum shift. ``extent`` is west, south, east, north in degrees.
+    EPSG:3035 without datum shift. ``extent`` is west, south, east, north in degrees (EPSG:4326) of
+    the parcels as they are stored; west > east crosses the antimeridian.
     """
 
     source: dict[str, Any]

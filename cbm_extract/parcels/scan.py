@@ -226,10 +226,12 @@ class _Reading:
     def _place(self, spool: Spool, ids: Ids) -> Pipeline:
         """Choose the pipeline for where the parcels are, and check where they are."""
         low, high = spool.bounds[:, :2].min(axis=0), spool.bounds[:, 2:].max(axis=0)
-        extent = self._measure.extent((*low.tolist(), *high.tolist()))
+        # Without a datum shift, some hundred metres off: good enough to choose by.
+        rough = self._measure.extent((*low.tolist(), *high.tolist()))
         pipeline = projecting.choose_pipeline(
-            self._crs.definition, extent, self._options.allow_ballpark
+            self._crs.definition, rough, self._options.allow_ballpark
         )
+        extent = projecting.extent(spool, ids.kept, pipeline, rough)
         self._report.extent = list(extent)
         self._report.transformation = {
             "description": projecting.transformer_name(pipeline),

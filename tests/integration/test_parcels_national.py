@@ -235,6 +235,7 @@ def test_file_is_imported_as_geopandas_reads_it(db, national, tmp_path, country)
     degrees = expected.to_crs("EPSG:4326")
     on_globe = shapely.from_wkb([r[7] for r in rows.values()])
     np.testing.assert_allclose(shapely.total_bounds(on_globe), degrees.total_bounds, atol=2e-5)
+    assert report["extent"] == shapely.total_bounds(on_globe).tolist()
     area = sum(r[4] for r in rows.values())
     assert area == pytest.approx(geodesic(degrees), rel=1e-3)
     if file.crop:
@@ -310,6 +311,25 @@ WHEAT = {
 }
 
 
+def extents(settings):
+    """What the imports say, by layer."""
+    with closing(database.connect(settings)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT layer, report -> 'extent' FROM cbm.parcel_set")
+        return dict(cursor.fetchall())
+
+
+def stored_extents(settings):
+    """What PostGIS says of the geometries, by layer."""
+    with closing(database.connect(settings)) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT layer, ARRAY[min(ST_XMin(geom)), min(ST_YMin(geom)), max(ST_XMax(geom)),
+                                   max(ST_YMax(geom))]
+               FROM cbm.parcel p JOIN cbm.parcel_geometry g ON g.id = p.geometry_id
+               GROUP BY layer"""
+        )
+        return dict(cursor.fetchall())
+
+
 def test_wheat_fields_are_layers_of_one_dataset(db, data_dir):
     root = data_dir / "s2/swiss_wheat/data/auxiliary/field_parcels_ww_2022"
     assert {str(p.relative_to(root).with_suffix("")) for p in root.glob("*/*.shp")} == set(WHEAT)
@@ -322,9 +342,12 @@ def test_wheat_fields_are_layers_of_one_dataset(db, data_dir):
         report = answer.result["report"]
         assert (report["source"]["crs"], report["parcels"]) == (crs, 1)
         assert persons <= set(report["columns"]["dropped"])
+        degrees = geopandas.read_file(source).to_crs("EPSG:4326").total_bounds
+        np.testing.assert_allclose(report["extent"], degrees, rtol=0, atol=2e-5)
         assert not run(verbs.IMPORT, db, **wanted).changed
     rows = stored(db)
     assert {name.split("/")[1] for name in WHEAT} == set(rows)
+    assert extents(db) == stored_extents(db)
     for name in WHEAT:
         frame = geopandas.read_file(root / f"{name}.shp").to_crs("EPSG:4326")
         assert rows[Path(name).name][4] == pytest.approx(geodesic(frame), rel=1e-4), name

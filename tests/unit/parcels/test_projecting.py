@@ -1,4 +1,5 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 import shapely
 from pyproj import Geod, Transformer
@@ -6,7 +7,9 @@ from pyproj import Geod, Transformer
 from cbm_core.errors import CbmError
 from cbm_extract.parcels import projecting
 from cbm_extract.parcels.crs import EqualArea, resolve
+from cbm_extract.parcels.mapping import Mapped
 from cbm_extract.parcels.projecting import Projector, choose_pipeline
+from cbm_extract.parcels.spool import SpoolWriter, encode
 
 GEOD = Geod(ellps="WGS84")
 
@@ -145,3 +148,80 @@ def test_ballpark_is_refused_unless_told():
         choose_pipeline(crs.definition, (8.0, 47.0, 9.0, 48.0), False)
     assert caught.value.code == "ballpark_transformation"
     assert choose_pipeline(crs.definition, (8.0, 47.0, 9.0, 48.0), True).accuracy_m is None
+
+
+@pytest.fixture
+def spooled(tmp_path):
+    """Return a spool of polygons."""
+
+    def write(polygons):
+        writer = SpoolWriter(tmp_path)
+        nothing = pa.nulls(len(polygons), pa.string())
+        writer.write(Mapped(*[nothing] * 4), encode(shapely.normalize(polygons), 0))
+        return writer.finish()
+
+    return write
+
+
+def extent(spool, crs, rows=None):
+    source = resolve(crs, None, "file")
+    low, high = spool.bounds[:, :2].min(axis=0), spool.bounds[:, 2:].max(axis=0)
+    rough = EqualArea(source.crs).extent((*low.tolist(), *high.tolist()))
+    pipeline = choose_pipeline(source.definition, rough, False)
+    rows = np.arange(len(spool)) if rows is None else rows
+    return projecting.extent(spool, rows, pipeline, rough), pipeline, rough
+
+
+@pytest.mark.parametrize(
+    ("crs", "longitude", "latitude"),
+    [
+        ("EPSG:2056", 8.0, 47.0),  # Bessel's ellipsoid, some 100 m from WGS 84
+        ("EPSG:32632", 3.0, 62.0),  # 5 degrees between north of the grid and north
+        ("EPSG:5514", 17.0, 49.0),  # Krovak: 6 degrees, western and southern axes negated
+        ("EPSG:3031", 60.0, -70.0),  # the grid's north is far from north
+        ("EPSG:4326", -8.0, 53.0),
+    ],
+)
+def test_extent_is_that_of_the_stored_parcels(spooled, monkeypatch, crs, longitude, latitude):
+    monkeypatch.setattr(projecting, "_BLOCK", 700)
+    random = np.random.default_rng(5)
+    x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(longitude, latitude)
+    metre = 1.0 if abs(x) > 180 else 1e-5
+    corners = random.uniform(-0.5, 0.5, (3000, 7, 2)) * random.choice([60, 600, 9000], (3000, 1, 1))
+    corners = (corners + random.uniform(-30e3, 30e3, (3000, 1, 2))) * metre + [x, y]
+    polygons = shapely.multipolygons(
+        shapely.convex_hull(shapely.multipoints(corners)), indices=np.arange(3000)
+    )
+    found, pipeline, _ = extent(spooled(polygons), crs)
+    stored = shapely.total_bounds(Projector(pipeline).project(polygons)[0])
+    assert found == tuple(stored.tolist())
+
+
+def test_extent_has_the_shift_of_the_datum(spooled):
+    """The example of swisstopo's "Approximate formulas for the transformation between Swiss
+    projection coordinates and WGS84": good to a metre, as its formulas are."""
+    place = shapely.multipolygons([shapely.box(2699999.76, 1099999.97, 2700009.76, 1100009.97)])
+    found, _, rough = extent(spooled(np.array([place])), "EPSG:2056")
+    longitude, latitude = 8 + 43 / 60 + 49.79 / 3600, 46 + 2 / 60 + 38.87 / 3600
+    assert found[:2] == (pytest.approx(longitude, abs=2e-5), pytest.approx(latitude, abs=2e-5))
+    assert abs(rough[0] - longitude) > 5e-4
+
+
+def test_extent_leaves_out_rows(spooled):
+    polygons = shapely.multipolygons(
+        [shapely.box(8, 47, 8.001, 47.001), shapely.box(9, 48, 9.001, 48.001)], indices=[0, 1]
+    )
+    assert extent(spooled(polygons), "EPSG:4326", np.array([0]))[0] == (8, 47, 8.001, 47.001)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32701", "EPSG:3832"])
+def test_extent_crosses_the_antimeridian(spooled, crs):
+    places = [(180.0, -16.8), (179.9, -16.8), (-179.9, -16.9)]
+    squares = [around(crs, *place) for place in places]
+    found = extent(spooled(shapely.multipolygons(squares, indices=[0, 1, 2])), crs)[0]
+    assert found == pytest.approx((179.9, -16.9, -179.9, -16.8), abs=1e-3)
+
+
+def test_extent_of_longitudes_beyond_180(spooled):
+    square = shapely.multipolygons([shapely.box(179.5, 10.0, 180.5, 11.0)])
+    assert extent(spooled(np.array([square])), "EPSG:4326")[0] == (179.5, 10.0, -179.5, 11.0)
