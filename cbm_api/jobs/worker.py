@@ -10,6 +10,7 @@ import logging
 import re
 import shutil
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cbm_api.database import Database
 from cbm_api.jobs import files
 from cbm_api.queries import datasets, jobs, signatures
 from cbm_api.queries.jobs import Claim
+from cbm_api.queries.selection import Selection
 from cbm_api.series import table
 from cbm_api.series.formats import parquet_writer
 from cbm_api.series.request import BulkBody, Chosen, understand
@@ -43,9 +45,10 @@ def work(settings: Settings, stop: threading.Event) -> None:
     database = Database(settings)
     while not stop.is_set():
         try:
+            # Also between jobs: what users may not have any more does not wait for a long line.
             tidy(settings, database)
-            while not stop.is_set() and do_next(settings, database):
-                pass
+            if do_next(settings, database):
+                continue
         except CbmError as error:
             _log.warning("%s: %s", error.code, error)
         stop.wait(_SECONDS_BETWEEN)
@@ -79,7 +82,7 @@ def do_next(settings: Settings, database: Database) -> bool:
 
 
 def tidy(settings: Settings, database: Database) -> None:
-    """Forget the jobs that have expired, and delete the files of those that are gone.
+    """Forget the jobs that have expired or whose users are shut out; delete files of gone ones.
 
     Raises:
         CbmError: ``database_unreachable`` and the like.
@@ -106,7 +109,7 @@ def _do(settings: Settings, database: Database, held: Claim) -> None:
             raise CbmError("lease_lost", f"The job {held.id} is gone.") from None
         body = BulkBody.model_validate(job.request)
         chosen = understand(cursor, dataset, body)
-        ids = signatures.chosen_by(cursor, dataset, body.pids, body.area)
+        ids = Selection(dataset, body.pids, body.area).all(cursor)
         jobs.begin(cursor, held, len(ids))
     target = files.file_of(settings, held.id)
     target.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -122,7 +125,7 @@ def _do(settings: Settings, database: Database, held: Claim) -> None:
         half.unlink(missing_ok=True)
 
 
-def _write(database: Database, held: Claim, chosen: Chosen, ids: list[int], file: Path) -> None:
+def _write(database: Database, held: Claim, chosen: Chosen, ids: Sequence[int], file: Path) -> None:
     rows = 0
     with parquet_writer(file, table.schema(chosen)) as writer:
         for start in range(0, len(ids), CHUNK):

@@ -27,12 +27,15 @@ FROM cbm.api_job"""
 
 @dataclass(frozen=True)
 class Job:
-    """A job as its user sees it; ``request`` is what was asked for."""
+    """A job as its user sees it; ``request`` is what was asked for.
+
+    ``parcels`` is None until the work on it begins.
+    """
 
     id: str
     collection: str
     state: str
-    parcels: int
+    parcels: int | None
     parcels_done: int
     rows: int
     bytes: int | None
@@ -54,8 +57,8 @@ class Claim:
     token: int
 
 
-def add(cursor: Cursor, user: str, dataset: Dataset, parcels: int, request: dict[str, Any]) -> Job:
-    """Put a job in line.
+def require_room(cursor: Cursor) -> None:
+    """See that the user may put another job in line.
 
     Raises:
         CbmError: ``too_many_requests`` when as many of the user's are in line as may be.
@@ -69,10 +72,22 @@ def add(cursor: Cursor, user: str, dataset: Dataset, parcels: int, request: dict
             "Wait for one, or delete one.",
             retry_after=60,
         )
+
+
+def add(cursor: Cursor, user: str, dataset: Dataset, request: dict[str, Any]) -> Job:
+    """Put a job in line.
+
+    Raises:
+        CbmError: as :func:`require_room`.
+
+    """
+    # Of requests that come at once, each counts the ones before.
+    cursor.execute("SELECT pg_advisory_xact_lock(hashtext('cbm.api_job'), hashtext(%s))", (user,))
+    require_room(cursor)
     cursor.execute(
-        """INSERT INTO cbm.api_job (user_name, dataset_id, collection, parcels, request)
-           VALUES (%s, %s, %s, %s, %s) RETURNING id::text""",
-        (user, dataset.id, dataset.name, parcels, Json(request)),
+        """INSERT INTO cbm.api_job (user_name, dataset_id, collection, request)
+           VALUES (%s, %s, %s, %s) RETURNING id::text""",
+        (user, dataset.id, dataset.name, Json(request)),
     )
     return get(cursor, one_row(cursor)[0])
 
@@ -122,7 +137,7 @@ def claim(cursor: Cursor) -> Claim | None:
 
 
 def living(cursor: Cursor) -> set[str]:
-    """Forget the jobs that have expired, and return the ids of all others."""
+    """Forget jobs that expired or whose users may not read the dataset; return the others' ids."""
     cursor.execute("SELECT living::text FROM cbm.living_api_jobs() AS living")
     return {number for (number,) in cursor.fetchall()}
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from psycopg2 import sql
 
 from cbm_api.period import Period
-from cbm_api.queries import areas
 from cbm_api.queries.datasets import Dataset
 from cbm_api.queries.products import Product
 from cbm_core.db import Cursor
@@ -36,15 +35,6 @@ SELECT geometry_id, scene_id, obstime, tile_rank, px_imaged, px_clear, array_sen
 FROM cbm.signature
 WHERE dataset_id = %(dataset)s AND product_id = %(product)s AND geometry_id = ANY(%(geometries)s)
   AND obstime >= %(start)s AND obstime < %(end)s"""
-
-_OF_AREA = """
-JOIN (
-  SELECT g.id
-  FROM (SELECT %(area)s::geometry AS area OFFSET 0) asked
-  CROSS JOIN LATERAL cbm.geometries_in(%(dataset)s::smallint, area) near
-  JOIN cbm.parcel_geometry g ON g.id = near.id
-  WHERE ST_Intersects(g.geom, area)
-) met ON met.id = p.geometry_id"""
 
 
 @dataclass(frozen=True)
@@ -118,33 +108,6 @@ def parcel_periods(cursor: Cursor, dataset: Dataset, pid: str) -> list[Parcel]:
     return [Parcel(*row) for row in cursor.fetchall()]
 
 
-def chosen_by(
-    cursor: Cursor, dataset: Dataset, pids: Sequence[str] | None, polygon: str | None
-) -> list[int]:
-    """Return the row ids of parcels as known now, in the order of their geometries.
-
-    They are those with given ids, else those that meet a polygon (GeoJSON in degrees, CRS84), else
-    all.
-
-    Raises:
-        CbmError: ``parcel_unknown`` when there are none of some ids.
-
-    """
-    if pids is None:
-        return _within(cursor, dataset, polygon)
-    cursor.execute(
-        """SELECT id, pid FROM cbm.parcel
-           WHERE dataset_id = %s AND layer = %s AND pid = ANY(%s) AND known_to = 'infinity'
-           ORDER BY geometry_id, id""",
-        (dataset.id, dataset.layer, list(pids)),
-    )
-    found: dict[int, str] = dict(cursor.fetchall())
-    missing = sorted(set(pids) - set(found.values()))
-    if missing:
-        raise unknown(missing)
-    return list(found)
-
-
 def unknown(pids: Sequence[str]) -> CbmError:
     """Return the error of parcels that are not in a collection."""
     more = f" and {len(pids) - 5} more" if len(pids) > 5 else ""
@@ -153,21 +116,6 @@ def unknown(pids: Sequence[str]) -> CbmError:
         f"The collection has no parcel {', '.join(repr(pid[:80]) for pid in pids[:5])}{more}.",
         "GET /v1/collections/{id}/items lists its parcels.",
     )
-
-
-def _within(cursor: Cursor, dataset: Dataset, polygon: str | None) -> list[int]:
-    of_area = sql.SQL("" if polygon is None else _OF_AREA)
-    area = None if polygon is None else areas.usable(cursor, polygon)
-    cursor.execute(
-        sql.SQL(
-            """SELECT p.id FROM cbm.parcel p {of_area}
-               WHERE p.dataset_id = %(dataset)s AND p.layer = %(layer)s
-                 AND p.known_to = 'infinity'
-               ORDER BY p.geometry_id, p.id"""
-        ).format(of_area=of_area),
-        {"dataset": dataset.id, "layer": dataset.layer, "area": area},
-    )
-    return [number for (number,) in cursor.fetchall()]
 
 
 def rows(

@@ -14,6 +14,7 @@ from pydantic import Field
 from cbm_api.context import log_read, reading, user
 from cbm_api.parameters import CollectionPath, Parameters
 from cbm_api.queries import datasets, jobs, signatures
+from cbm_api.queries.selection import Selection
 from cbm_api.routes.jobs import JobStatus
 from cbm_api.routes.signatures import (
     COLUMNS,
@@ -75,11 +76,13 @@ def bulk(path: CollectionPath, query: BulkQuery, body: BulkBody) -> Response:
     with reading() as cursor:
         dataset = datasets.find(cursor, path.collection_id)
         chosen = understand(cursor, dataset, body)
-        ids = signatures.chosen_by(cursor, dataset, body.pids, body.area)
-        if len(ids) > MOST_PARCELS:
-            log_read(cursor, dataset.name, len(ids))
+        meant = Selection(dataset, body.pids, body.area)
+        if meant.surely_exceeds(MOST_PARCELS):
+            jobs.require_room(cursor)
+        ids = meant.up_to(cursor, MOST_PARCELS)
+        if ids is None:
             kept = body.model_dump(mode="json", exclude_none=True)
-            return _accepted(jobs.add(cursor, user(), dataset, len(ids), kept))
+            return _accepted(jobs.add(cursor, user(), dataset, kept))
     to = format_of(query.f)
     tables = _tables(path.collection_id, chosen, ids)
     # What fails at once still gets a status of its own.

@@ -50,7 +50,7 @@ class JobStatus(BaseModel):
     id: str
     collection: str
     state: str = Field(description="pending, running, done or failed.")
-    parcels: int
+    parcels: int | None = Field(description="Counted when the work on it begins.")
     parcels_done: int
     rows: int
     bytes: int | None = Field(description="Size of the file.")
@@ -96,14 +96,14 @@ def result(path: JobPath, query: NoParameters) -> Response:
     """Send a job's file."""
     with reading() as cursor:
         job = jobs.get(cursor, path.job_id)
+        file = file_of(current_app.extensions["cbm_settings"], job.id)
+        if job.state != "done" or job.parcels is None or not file.is_file():
+            raise CbmError(
+                "not_found",
+                f"The job is {job.state}; its file is not there.",
+                "Ask for the job's state until it is done.",
+            )
         log_read(cursor, job.collection, job.parcels)
-    file = file_of(current_app.extensions["cbm_settings"], job.id)
-    if job.state != "done" or not file.is_file():
-        raise CbmError(
-            "not_found",
-            f"The job is {job.state}; its file is not there.",
-            "Ask for the job's state until it is done.",
-        )
     return send_file(
         file,
         mimetype=CONTENT_TYPES["parquet"],

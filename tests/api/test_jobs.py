@@ -20,7 +20,7 @@ import pytest
 
 from cbm_api.app import create_app
 from cbm_api.jobs import worker
-from cbm_api.queries import jobs
+from cbm_api.queries import jobs, selection
 from cbm_api.routes import bulk
 from cbm_core.errors import CbmError
 from tests.api.stored import random_rows
@@ -29,6 +29,8 @@ from tests.factories import add_dataset, add_parcels, add_product, add_scene, sq
 pytestmark = pytest.mark.postgis
 
 PATH = "/v1/collections/tt_2024/signatures"
+# Longitude and latitude around all parcels.
+EVERYWHERE = [[10, 47], [11, 47], [11, 48], [10, 48], [10, 47]]
 
 
 @pytest.fixture
@@ -83,14 +85,15 @@ def test_from_request_to_file(asking, dataset, do_next, monkeypatch):
     assert accepted.status_code == 202
     where = accepted.headers["Location"]
     assert accepted.json["state"] == anna.get(where).json["state"] == "pending"
-    assert accepted.json["parcels"] == 6
+    assert accepted.json["parcels"] is None
     result = f"{where}/result"
     early = anna.get(result)
     assert (early.status_code, early.json["code"]) == (404, "not_found")
 
     assert do_next() and not do_next()
     job = anna.get(where).json
-    assert (job["state"], job["parcels_done"], job["result"]) == ("done", 6, result)
+    assert (job["state"], job["parcels"], job["parcels_done"]) == ("done", 6, 6)
+    assert job["result"] == result
     assert anna.get("/v1/jobs").json["jobs"] == [job]
     found = anna.get(result)
     assert found.content_type == "application/vnd.apache.parquet"
@@ -231,6 +234,92 @@ def test_only_so_many_at_once(asking, dataset):
     refused = anna.post(PATH, {})
     assert (refused.status_code, refused.json["code"]) == (429, "too_many_requests")
     assert refused.headers["Retry-After"] == "60"
+
+
+@pytest.mark.parametrize("body", [{}, {"polygon": "all of them"}, {"pids": "all of them"}], ids=str)
+def test_no_more_is_looked_up_than_tells_that_it_is_a_job(asking, dataset, monkeypatch, body):
+    """One who asks for a country is not answered with a country's ids in memory."""
+    monkeypatch.setattr(selection, "PIECE", 2)
+    pieces = []
+    real = selection.Selection._pieces
+
+    def counted(*given):
+        for piece in real(*given):
+            pieces.append(len(piece))
+            yield piece
+
+    monkeypatch.setattr(selection.Selection, "_pieces", counted)
+    if "pids" in body:
+        body = {"pids": [f"p{n}" for n in range(6)]}
+    if "polygon" in body:
+        body = {"polygon": {"type": "Polygon", "coordinates": [EVERYWHERE]}}
+    anna = asking("anna", dataset)
+    accepted = anna.post(PATH, body)
+    assert accepted.status_code == 202
+    assert sum(pieces) <= (6 if "pids" in body else 4)
+
+
+@pytest.mark.parametrize("body", [{}, {"pids": ["p0", "p1", "p2", "p3"]}], ids=str)
+def test_who_has_too_many_jobs_is_refused_before_parcels_are_looked_up(
+    asking, dataset, monkeypatch, body
+):
+    anna = asking("anna", dataset)
+    for _ in range(jobs.MOST_OPEN):
+        assert anna.post(PATH, body).status_code == 202
+    looked_up = []
+    monkeypatch.setattr(selection.Selection, "_pieces", lambda *_: looked_up.append(1) or iter(()))
+    assert anna.post(PATH, body).status_code == 429
+    assert not looked_up
+    assert anna.post(PATH, {"pids": ["p0"]}).status_code == 200
+
+
+def test_the_worker_reads_ids_piece_by_piece(asking, dataset, do_next, monkeypatch):
+    monkeypatch.setattr(selection, "PIECE", 2)
+    anna = asking("anna", dataset)
+    area = {"type": "Polygon", "coordinates": [EVERYWHERE]}
+    tables = []
+    for body in ({}, {"polygon": area}, {"pids": [f"p{n}" for n in range(6)]}):
+        where = anna.post(PATH, body).headers["Location"]
+        assert do_next()
+        tables.append(pq.read_table(io.BytesIO(anna.get(f"{where}/result").data)))
+    assert tables[0].num_rows > 6
+    assert tables[0].equals(tables[1]) and tables[0].equals(tables[2])
+
+
+@pytest.mark.parametrize("shut_out", ["UPDATE cbm.api_user SET disabled_at = now()",
+                                      "DELETE FROM cbm.dataset_grant"])  # fmt: skip
+def test_jobs_and_files_of_who_is_shut_out_are_dropped(
+    asking, dataset, do_next, app, settings, owner, shut_out
+):
+    anna, bert = asking("anna", dataset), asking("bert", dataset)
+    for user in (anna, anna, bert):
+        assert user.post(PATH, {}).status_code == 202
+    assert do_next() and len(list(folder(settings).iterdir())) == 1
+    name = "name" if "api_user" in shut_out else "grantee"
+    sql(owner, f"{shut_out} WHERE {name} = 'anna'")
+    # What she has in line is refused at once, and hers goes.
+    assert do_next() and not do_next()
+    worker.tidy(settings, app.extensions["cbm_database"])
+    assert sql(owner, "SELECT user_name, state FROM cbm.api_job") == [("bert", "done")]
+    ((left,),) = sql(owner, "SELECT id::text FROM cbm.api_job")
+    assert [file.name for file in folder(settings).iterdir()] == [f"{left}.parquet"]
+
+
+def test_a_job_whose_user_is_disabled_meanwhile_leaves_nothing(
+    asking, dataset, do_next, settings, owner, monkeypatch
+):
+    anna = asking("anna", dataset)
+    anna.post(PATH, {})
+    read = worker.table.read
+
+    def disabling(*given):
+        sql(owner, "UPDATE cbm.api_user SET disabled_at = now()")
+        return read(*given)
+
+    monkeypatch.setattr(worker.table, "read", disabling)
+    with pytest.raises(CbmError, match="not this process's"):
+        do_next()
+    assert list(folder(settings).iterdir()) == []
 
 
 def test_the_process_tidies_works_and_stops(asking, dataset, settings, owner):

@@ -227,7 +227,7 @@ CREATE TABLE api_job (
   attempts smallint NOT NULL DEFAULT 0,
   token bigint,
   lease_until timestamptz,
-  parcels integer NOT NULL,
+  parcels integer,
   parcels_done integer NOT NULL DEFAULT 0,
   rows bigint NOT NULL DEFAULT 0,
   bytes bigint,
@@ -259,8 +259,9 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, cbm, pg_temp AS $$
   UPDATE cbm.api_job j SET state = 'running', token = nextval('cbm.lease_token'), lease_until = now() + lease,
     attempts = attempts + 1, started_at = now(), parcels_done = 0, rows = 0
   WHERE j.id = (
-    SELECT n.id FROM cbm.api_job n JOIN cbm.api_user u ON u.name = n.user_name AND u.disabled_at IS NULL
-    WHERE n.state = 'pending' OR (n.state = 'running' AND n.lease_until < now())
+    SELECT n.id FROM cbm.api_job n
+    WHERE (n.state = 'pending' OR (n.state = 'running' AND n.lease_until < now()))
+      AND n.dataset_id = ANY (cbm.granted_datasets('api', n.user_name))
     ORDER BY n.created_at LIMIT 1 FOR UPDATE OF n SKIP LOCKED)
   RETURNING id, user_name, token
 $$;
@@ -269,10 +270,11 @@ GRANT EXECUTE ON FUNCTION claim_api_job TO cbm_api;
 
 CREATE FUNCTION living_api_jobs() RETURNS SETOF uuid
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, cbm, pg_temp AS $$
-  DELETE FROM cbm.api_job WHERE expires_at < now();
+  DELETE FROM cbm.api_job j
+  WHERE expires_at < now() OR NOT dataset_id = ANY (cbm.granted_datasets('api', j.user_name));
   SELECT id FROM cbm.api_job
 $$;
-COMMENT ON FUNCTION living_api_jobs IS 'Forgets the jobs that have expired; files of others than it returns can go.';
+COMMENT ON FUNCTION living_api_jobs IS 'Forgets jobs that have expired, or whose users may not read the dataset any more; files of others than it returns can go.';
 REVOKE ALL ON FUNCTION living_api_jobs FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION living_api_jobs TO cbm_api;
 
