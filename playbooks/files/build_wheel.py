@@ -3,8 +3,9 @@
 Usage: build_wheel.py [--check] CHECKOUT OUTPUT_DIR
 
 Prints one JSON object: ``changed`` (a wheel was, or with --check would be, built), ``digest``
-(hex SHA-256 over the packaged files' names and bytes), ``version`` and ``wheel`` (its path). Needs
-pip in the Python that runs it, and nothing else. Works on any copy of the sources, git or not.
+(hex SHA-256 over the sources' names and bytes), ``version`` and ``wheel`` (its path). Needs pip in
+the Python that runs it, and where the viewer was not built before, npm's registry. Works on any
+copy of the sources, git or not.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ import tomllib
 from pathlib import Path
 
 PLAIN_FILES = ("pyproject.toml", "README.md", "LICENSE")
+BUILD_VIEWER = Path("tools/build-viewer")
+# The built page is no source: what it is built from counts.
+PAGE = Path("cbm_api/static/viewer")
 # Zip archives know no time before 1980; any fixed one makes equal sources equal wheels.
 SOURCE_DATE_EPOCH = "315532800"
 
 
 def packaged_files(checkout: Path) -> list[Path]:
-    """Return what goes into the wheel, relative to the checkout, in a fixed order."""
+    """Return what goes into the wheel as it is, relative to the checkout, in a fixed order."""
     packages = [path.parent for path in checkout.glob("cbm_*/__init__.py")]
     found = [path for package in packages for path in package.rglob("*")]
     wanted = [
@@ -34,7 +38,16 @@ def packaged_files(checkout: Path) -> list[Path]:
         for path in found
         if path.is_file() and "__pycache__" not in path.parts
     ]
-    return sorted([*wanted, *(Path(name) for name in PLAIN_FILES)])
+    kept = [file for file in wanted if not file.is_relative_to(PAGE)]
+    return sorted([*kept, *(Path(name) for name in PLAIN_FILES)])
+
+
+def viewer_files(checkout: Path) -> list[Path]:
+    """Return what the page is built from, relative to the checkout, in a fixed order."""
+    tops = [path for path in checkout.glob("viewer/*") if path.name != "node_modules"]
+    found = [path for top in tops for path in (top, *top.rglob("*"))]
+    wanted = [path for path in found if path.is_file() and not path.name.startswith(".")]
+    return sorted([*(path.relative_to(checkout) for path in wanted), BUILD_VIEWER])
 
 
 def digest(checkout: Path, files: list[Path]) -> str:
@@ -47,13 +60,36 @@ def digest(checkout: Path, files: list[Path]) -> str:
     return total.hexdigest()
 
 
-def build(checkout: Path, files: list[Path], target: Path) -> None:
-    """Build from a copy, so that nothing stale gets in and nothing is left in the checkout.
+def run(what: str, command: list[str], **environment: str) -> None:
+    """Run a command.
 
     Raises:
-        SystemExit: when pip is missing or fails, with its last lines.
+        SystemExit: when it fails: what could not be built, and its last lines.
 
     """
+    done = subprocess.run(  # noqa: S603 - nothing here comes from elsewhere
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
+        sys.exit(f"{what} could not be built with {' '.join(command[:4])}:\n{last}")
+
+
+def build_viewer(checkout: Path) -> list[Path]:
+    """Build the page in the checkout, unless it is there; return its files."""
+    script = str(checkout / BUILD_VIEWER)
+    run("The viewer", [script], PYTHON=sys.executable)
+    return [path.relative_to(checkout) for path in (checkout / PAGE).iterdir()]
+
+
+def build(checkout: Path, files: list[Path], target: Path) -> None:
+    """Build from a copy, so that nothing stale gets in; the page alone is built in the checkout.
+
+    Raises:
+        SystemExit: when pip or npm is missing or fails, with its last lines.
+
+    """
+    files = [*files, *build_viewer(checkout)]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="cbm-wheel-") as scratch:
         source = Path(scratch, "source")
@@ -61,18 +97,8 @@ def build(checkout: Path, files: list[Path], target: Path) -> None:
             (source / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(checkout / file, source / file)
         out = Path(scratch, "out")
-        pip = [sys.executable, "-m", "pip", "wheel", "--no-deps"]
-        environment = {**os.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH}
-        done = subprocess.run(  # noqa: S603 - nothing here comes from elsewhere
-            [*pip, "--wheel-dir", str(out), str(source)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            last = "\n".join(done.stderr.strip().splitlines()[-15:])
-            sys.exit(f"The wheel could not be built with {sys.executable} -m pip wheel:\n{last}")
+        pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(out)]
+        run("The wheel", [*pip, str(source)], SOURCE_DATE_EPOCH=SOURCE_DATE_EPOCH)
         built = next(out.glob("*.whl"))
         # Into place in one step: an interrupted build leaves nothing that looks whole.
         partial = target.with_suffix(".partial")
@@ -89,7 +115,7 @@ def main() -> None:
     options = parser.parse_args()
     checkout = options.checkout.resolve()
     files = packaged_files(checkout)
-    found = digest(checkout, files)
+    found = digest(checkout, [*files, *viewer_files(checkout)])
     project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     name = f"{project['name'].replace('-', '_')}-{project['version']}-py3-none-any.whl"
     wheel = options.output.resolve() / found[:12] / name
