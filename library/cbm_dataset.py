@@ -46,6 +46,22 @@ options:
       out - unchanged.
     type: list
     elements: str
+  background:
+    description:
+      - What is shown behind the parcels, as C(cbm dataset background) sets it. A GeoTIFF in red,
+        green and blue (a path on the API's hosts, C(s3://) or C(https://)); or the address of map
+        tiles in Web Mercator with C({z}), C({x}) and C({y}) in it; or with O(background_layers)
+        that of a Web Map Service.
+      - All readers of the dataset may read it; it is no place for a secret.
+      - Left out - unchanged; empty - none.
+    type: str
+  background_layers:
+    description: Layers, where O(background) is a Web Map Service.
+    type: str
+  background_zoom:
+    description: Deepest zoom, where O(background) is the address of map tiles; V(19) where it is
+      left out.
+    type: int
   confirm:
     description: With O(state=absent), the dataset's name C(aoi:year) again. Without it nothing is
       removed.
@@ -64,6 +80,19 @@ EXAMPLES = r"""
     imagery_end: 2024-10-31
     readers: [analysts_ie]
 
+- name: Show an orthophoto behind its parcels
+  cbm_dataset:
+    aoi: ie
+    year: 2024
+    background: s3://orthos/2023.tif
+
+- name: Show map tiles behind them instead
+  cbm_dataset:
+    aoi: ie
+    year: 2024
+    background: https://maps.example/ortho/{z}/{x}/{y}.png
+    background_zoom: 20
+
 - name: Remove a dataset for good
   cbm_dataset:
     aoi: ie
@@ -78,7 +107,8 @@ plan:
   returned: success
   type: list
   elements: str
-  sample: ["add dataset ie:2024 (imagery 2023-10-01 to 2024-10-31)"]
+  sample: ["add dataset ie:2024 (imagery 2023-10-01 to 2024-10-31)",
+    "show s3://orthos/2023.tif behind the parcels of ie:2024"]
 result:
   description: The name C(dataset), and for O(state=absent) the numbers of what was C(removed).
   returned: success
@@ -119,6 +149,9 @@ OPTIONS = {
     "imagery_end": {"type": "str", "for_states": ["present"]},
     "bounds": {"type": "str", "for_states": ["present"]},
     "readers": {"type": "list", "elements": "str", "for_states": ["present"]},
+    "background": {"type": "str", "for_states": ["present"]},
+    "background_layers": {"type": "str", "for_states": ["present"]},
+    "background_zoom": {"type": "int", "for_states": ["present"]},
     "confirm": {"type": "str", "for_states": ["absent"]},
 }
 

@@ -8,8 +8,8 @@ DOCUMENTATION = r"""
 module: cbm_dataset_info
 short_description: List the datasets
 description:
-  - Lists datasets with their imagery period, bounds, readers and parcels per layer, as C(cbm
-    dataset list) does.
+  - Lists datasets with their imagery period, bounds, background, readers and parcels per layer, as
+    C(cbm dataset list) does.
 extends_documentation_fragment:
   - cbm
   - cbm.reading
@@ -29,7 +29,7 @@ result:
   sample:
     datasets:
       - {aoi: ie, year: 2024, dataset: "ie:2024", imagery_start: "2024-01-01", imagery_end:
-        "2024-12-31", bounds: null,
+        "2024-12-31", bounds: null, background: {source: "s3://orthos/2023.tif"},
          readers: [], parcels: {"": 120000}}
 version:
   description: Version of the release that answered; null when there is none yet (check mode only).

@@ -9,10 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cbm_core import db
 from cbm_core.datasets import store
+from cbm_core.datasets.store import Dataset
 from cbm_core.errors import CbmError
 from cbm_core.verbs import Answer, ChangingArguments, Context, Verb, positional
 
 _KEY = "background"
+DEEPEST_ZOOM = 19
+SOURCE = (
+    "GeoTIFF (path, s3:// or https://), address of map tiles with {z}, {x} and {y} in it, or with"
+    " layers of a Web Map Service. It may be read by all readers of the dataset: no secret."
+)
 _WEB = ("http://", "https://")
 _RASTERS = ("/", "s3://", *_WEB)
 
@@ -29,7 +35,7 @@ class Background(BaseModel):
 
     source: str = Field(max_length=1000)
     layers: str | None = Field(default=None, max_length=200)
-    zoom: int = Field(default=19, ge=0, le=24)
+    zoom: int = Field(default=DEEPEST_ZOOM, ge=0, le=24)
 
     @property
     def is_tiles(self) -> bool:
@@ -47,63 +53,74 @@ class _Background(ChangingArguments):
     source: str | None = Field(
         default=None,
         max_length=1000,
-        description="GeoTIFF (path, s3:// or https://), address of map tiles with {z}, {x} and {y}"
-        " in it, or with --layers of a Web Map Service. It may be read by all readers of the"
-        " dataset: no secret.",
+        description=SOURCE,
     )
     layers: str | None = Field(default=None, max_length=200, description="Layers of the service.")
-    zoom: int = Field(default=19, ge=0, le=24, description="Deepest zoom of the map tiles.")
+    zoom: int = Field(
+        default=DEEPEST_ZOOM, ge=0, le=24, description="Deepest zoom of the map tiles."
+    )
     absent: bool = Field(default=False, description="Take the background away.")
 
 
-def _wanted(arguments: _Background) -> Background | None:
-    """Return what the arguments ask for.
+def wanted(source: str, layers: str | None, zoom: int) -> Background:
+    """Return the background that a source describes.
 
     Raises:
         CbmError: ``background_invalid``.
 
     """
-    source = arguments.source
-    if arguments.absent != (source is None):
-        raise CbmError("background_invalid", "Expected either --source or --absent.")
-    if source is None:
-        return None
-    wanted = Background(source=source, layers=arguments.layers, zoom=arguments.zoom)
-    is_service = wanted.layers is not None or "{" in source
+    background = Background(source=source, layers=layers, zoom=zoom)
+    is_service = layers is not None or "{" in source
     if not source.startswith(_WEB if is_service else _RASTERS):
         raise CbmError(
             "background_invalid",
             f"The source {source} is no address that pictures are read from.",
             "Expected an absolute path, s3:// or https://; of services https:// only.",
         )
-    if "{" in source and (not wanted.is_tiles or wanted.layers):
+    if "{" in source and (not background.is_tiles or layers):
         raise CbmError(
             "background_invalid",
             f"Expected {{z}}, {{x}} and {{y}} in the address of map tiles, and no layers; found"
             f" {source}.",
         )
-    return wanted
+    return background
+
+
+def placed(dataset: Dataset, background: Background | None) -> Dataset:
+    """Return the dataset with that background, with None without any."""
+    settings = {name: value for name, value in dataset.settings.items() if name != _KEY}
+    if background:
+        settings[_KEY] = background.model_dump(exclude_defaults=True)
+    return replace(dataset, settings=settings)
+
+
+def change(before: dict[str, Any], after: Dataset) -> list[str]:
+    """Say in words what becomes of the background; ``before`` are the settings until now."""
+    background = Background.of(after.settings)
+    if background == Background.of(before):
+        return []
+    what = f"show {background.source} behind" if background else "take the background from"
+    return [f"{what} the parcels of {after.name}"]
 
 
 def _run(arguments: _Background, context: Context) -> Answer:
-    wanted = _wanted(arguments)
+    source = arguments.source
+    if arguments.absent != (source is None):
+        raise CbmError("background_invalid", "Expected either --source or --absent.")
+    background = None if source is None else wanted(source, arguments.layers, arguments.zoom)
     with db.session(context.settings) as connection, db.transaction(connection) as cursor:
         dataset = store.require_dataset(cursor, arguments.dataset)
-        settings = {name: value for name, value in dataset.settings.items() if name != _KEY}
-        if wanted:
-            settings[_KEY] = wanted.model_dump(exclude_defaults=True)
-        changed = settings != dataset.settings
-        what = f"show {wanted.source} behind" if wanted else "take the background from"
-        lines = [f"{what} the parcels of {dataset.name}"] if changed else []
-        if changed and not arguments.check:
-            store.update(cursor, replace(dataset, settings=settings))
+        after = placed(dataset, background)
+        lines = change(dataset.settings, after)
+        if lines and not arguments.check:
+            store.update(cursor, after)
             store.audit(cursor, "dataset background", dataset.name, lines)
     return Answer(
-        changed=changed,
+        changed=bool(lines),
         plan=lines,
-        result={"dataset": dataset.name, _KEY: settings.get(_KEY)},
+        result={"dataset": dataset.name, _KEY: after.settings.get(_KEY)},
         before=f"{dataset.settings.get(_KEY, '')}\n",
-        after=f"{settings.get(_KEY, '')}\n",
+        after=f"{after.settings.get(_KEY, '')}\n",
         text="" if arguments.check and lines else "; ".join(lines) or "Nothing to do.",
     )
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 
 from cbm_core import db
+from cbm_core.datasets import background as backgrounds
 from cbm_core.datasets import store
 from cbm_core.datasets.store import Dataset
 from cbm_core.db import Cursor
@@ -68,11 +69,30 @@ class _Add(_Name):
         description="The database roles that may read the dataset: all of them, others lose it. "
         "Left out: unchanged.",
     )
+    background: str | None = Field(
+        default=None,
+        max_length=1000,
+        description=f"What is shown behind the parcels. {backgrounds.SOURCE} Left out: unchanged;"
+        " empty: none.",
+    )
+    background_layers: str | None = Field(
+        default=None, max_length=200, description="Layers, where the background is a map service."
+    )
+    background_zoom: int | None = Field(
+        default=None,
+        ge=0,
+        le=24,
+        description="Deepest zoom, where the background are map tiles;"
+        f" default {backgrounds.DEEPEST_ZOOM}.",
+    )
 
     @model_validator(mode="after")
-    def _period(self) -> _Add:
+    def _consistent(self) -> _Add:
         if self.imagery_start and self.imagery_end and self.imagery_start > self.imagery_end:
             raise ValueError("imagery_start is after imagery_end")
+        further = (self.background_layers, self.background_zoom)
+        if not self.background and further != (None, None):
+            raise ValueError("background_layers and background_zoom go with background")
         return self
 
 
@@ -107,8 +127,11 @@ class AddPlan:
         elif (before.imagery_start, before.imagery_end) != (after.imagery_start, after.imagery_end):
             was = f"{before.imagery_start} to {before.imagery_end}"
             lines.append(f"change imagery of {name} from {was} to {period}")
-        if after.settings != (before.settings if before else {}):
-            lines.append(f"set bounds of {name} to {after.settings.get('bounds')}")
+        settings = before.settings if before else {}
+        bounds = self.after.settings.get("bounds")
+        if bounds != settings.get("bounds"):
+            lines.append(f"set bounds of {name} to {bounds}")
+        lines += backgrounds.change(settings, self.after)
         lines += [f"let role {role} read {name}" for role in self.granted]
         lines += [f"take reading of {name} from role {role}" for role in self.revoked]
         return lines
@@ -119,7 +142,8 @@ def plan_add(cursor: Cursor, arguments: _Add) -> AddPlan:
 
     Raises:
         CbmError: ``role_unknown`` when a reader is no database role that may read at all,
-            ``period_invalid`` when a given date contradicts the stored other one.
+            ``period_invalid`` when a given date contradicts the stored other one,
+            ``background_invalid``.
 
     """
     before = store.find(cursor, arguments.aoi, arguments.year)
@@ -145,12 +169,25 @@ def plan_add(cursor: Cursor, arguments: _Add) -> AddPlan:
     if arguments.bounds is not None:
         bounds = parse_bounds(arguments.bounds)
         after = replace(after, settings={**after.settings, "bounds": bounds})
+    if arguments.background is not None:
+        after = backgrounds.placed(after, _background(arguments))
     if arguments.readers is not None:
         _require_roles(cursor, arguments.readers)
         after = replace(after, readers=tuple(sorted(set(arguments.readers))))
     had = set(before.readers) if before else set()
     wanted = set(after.readers)
     return AddPlan(before, after, sorted(wanted - had), sorted(had - wanted))
+
+
+def _background(arguments: _Add) -> backgrounds.Background | None:
+    if not arguments.background:
+        return None
+    zoom = arguments.background_zoom
+    return backgrounds.wanted(
+        arguments.background,
+        arguments.background_layers,
+        backgrounds.DEEPEST_ZOOM if zoom is None else zoom,
+    )
 
 
 def apply_add(cursor: Cursor, plan: AddPlan) -> None:
@@ -205,6 +242,7 @@ def _as_json(dataset: Dataset) -> dict[str, Any]:
         "imagery_start": dataset.imagery_start.isoformat(),
         "imagery_end": dataset.imagery_end.isoformat(),
         "bounds": dataset.settings.get("bounds"),
+        "background": dataset.settings.get("background"),
         "readers": list(dataset.readers),
     }
 
@@ -254,6 +292,6 @@ def _purge(arguments: _Purge, context: Context) -> Answer:
     )
 
 
-ADD = Verb("Add a dataset or change its period, bounds and readers.", _Add, _add)
+ADD = Verb("Add a dataset or change its period, bounds, background and readers.", _Add, _add)
 LIST = Verb("List datasets.", _List, _list)
 PURGE = Verb("Remove a dataset's parcels, plans and signatures for good.", _Purge, _purge)

@@ -9,6 +9,7 @@ import pytest
 
 from cbm_core import db as database
 from cbm_core.datasets import store, verbs
+from cbm_core.datasets.background import BACKGROUND
 from cbm_core.errors import CbmError
 from cbm_core.verbs import Context
 
@@ -146,6 +147,59 @@ def test_bounds_are_kept(db):
     with database.session(db) as connection, database.transaction(connection) as cursor:
         found = store.require_dataset(cursor, "ie:2024")
     assert found.settings == {"bounds": [-10.7, 51.3, -5.9, 55.5]}
+
+
+TILES = "https://maps.example/{z}/{x}/{y}.png"
+
+
+def test_background_is_declared_with_the_dataset(db):
+    add(db, bounds="-10.7,51.3,-5.9,55.5")
+    wanted = {"background": TILES, "background_zoom": 20}
+    planned = add(db, check=True, **wanted)
+    assert planned.plan == [f"show {TILES} behind the parcels of ie:2024"]
+    assert planned.changed
+    assert not listed(db)["background"]
+    answer = add(db, **wanted)
+    assert (answer.plan, answer.before, answer.after) == (
+        planned.plan, planned.before, planned.after,
+    )  # fmt: skip
+    assert TILES in answer.after
+    assert TILES not in answer.before
+    assert listed(db)["background"] == {"source": TILES, "zoom": 20}
+    assert listed(db)["bounds"] == [-10.7, 51.3, -5.9, 55.5]
+    for unchanged in (wanted, {}, {"bounds": "-10.7,51.3,-5.9,55.5"}):
+        again = add(db, **unchanged)
+        assert (again.changed, again.plan, again.before) == (False, [], again.after)
+    assert add(db, background="").plan == ["take the background from the parcels of ie:2024"]
+    assert not listed(db)["background"]
+    assert not add(db, background="").changed
+
+
+def test_both_commands_know_the_same_background(db):
+    add(db, background="https://maps.example/wms", background_layers="ortho")
+    same = {"dataset": "ie:2024", "source": "https://maps.example/wms", "layers": "ortho"}
+    assert not run(BACKGROUND, db, **same).changed
+    run(BACKGROUND, db, dataset="ie:2024", source="/srv/ortho.tif")
+    assert not add(db, background="/srv/ortho.tif").changed
+
+
+def test_background_must_be_an_address(db):
+    with pytest.raises(CbmError) as caught:
+        add(db, background="ortho.tif")
+    assert caught.value.code == "background_invalid"
+    assert rows(db, "SELECT FROM cbm.dataset") == []
+
+
+@pytest.mark.parametrize("alone", [{"background_zoom": 20}, {"background_layers": "ortho"}])
+def test_what_describes_a_background_needs_one(db, alone):
+    with pytest.raises(ValueError, match="go with background"):
+        add(db, **alone)
+    with pytest.raises(ValueError, match="go with background"):
+        add(db, background="", **alone)
+
+
+def listed(settings):
+    return run(verbs.LIST, settings).result["datasets"][0]
 
 
 @pytest.mark.parametrize(
