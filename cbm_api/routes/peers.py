@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pyarrow as pa
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel, Field
@@ -19,7 +21,7 @@ from cbm_api.routes.ogc import GEOJSON, link
 from cbm_api.routes.signatures import COLUMNS, PRODUCT, about
 from cbm_api.series import formats, table
 from cbm_api.series.compared import compare
-from cbm_api.series.request import Statistic, Statistics, Wanted, understand
+from cbm_api.series.request import Chosen, Statistic, Statistics, Wanted, understand
 
 api = APIBlueprint(
     "peers",
@@ -29,6 +31,10 @@ api = APIBlueprint(
 )
 
 MOST_PEERS = 1000
+# Their series are compared in memory: with all numbers of all bands some 100 MB of them.
+MOST_COMPARED = 200
+# Whose series are read at a time, in a session of its own.
+CHUNK = 50
 _MEAN: list[Statistic] = ["mean"]
 
 
@@ -45,9 +51,9 @@ class Near(BaseModel):
         default=100, ge=1, description=f"The nearest; more than {MOST_PEERS} are not given."
     )
 
-    def reach(self) -> Reach:
-        """Return what a query takes."""
-        return Reach(self.distance, min(self.limit, MOST_PEERS), self.min_area)
+    def reach(self, most: int) -> Reach:
+        """Return what a query takes; it gives no more than ``most``."""
+        return Reach(self.distance, min(self.limit, most), self.min_area)
 
 
 class PeersQuery(Near, When):
@@ -57,6 +63,11 @@ class PeersQuery(Near, When):
 class StatisticsQuery(Near, Wanted):
     """Which peers, and which numbers of which images."""
 
+    limit: int = Field(
+        default=100,
+        ge=1,
+        description=f"The nearest; more than {MOST_COMPARED} are not compared with.",
+    )
     statistics: Statistics | None = Field(
         default=_MEAN,
         max_length=8,
@@ -100,7 +111,8 @@ def peers(path: ParcelPath, query: PeersQuery) -> Response:
     with reading() as cursor:
         dataset = datasets.find(cursor, path.collection_id)
         system = crs.require(query.crs, storage(dataset), "crs")
-        found = parcels.peers(cursor, dataset, path.pid, time_of(query), system, query.reach())
+        reach = query.reach(MOST_PEERS)
+        found = parcels.peers(cursor, dataset, path.pid, time_of(query), system, reach)
         log_read(cursor, dataset.name, [path.pid, *(peer.pid for peer in found)])
     here = {"collection_id": dataset.name, "pid": path.pid, **request.args.to_dict()}
     links = [link("self", GEOJSON, "peers.peers", **here)]
@@ -122,13 +134,24 @@ def statistics(path: ParcelPath, query: StatisticsQuery) -> Response:
     here = crs.require(crs.CRS84, None, "crs")
     with reading() as cursor:
         dataset = datasets.find(cursor, path.collection_id)
-        found = parcels.peers(cursor, dataset, path.pid, Search(), here, query.reach())
+        reach = query.reach(MOST_COMPARED)
+        found = parcels.peers(cursor, dataset, path.pid, Search(), here, reach)
         chosen = understand(cursor, dataset, query)
-        rows = signatures.parcels(cursor, [peer.row_id for peer in found])
-        own = signatures.parcel_periods(cursor, dataset, path.pid)
-        compared = compare(table.read(cursor, chosen, own), table.read(cursor, chosen, rows))
+        own = table.read(cursor, chosen, signatures.parcel_periods(cursor, dataset, path.pid))
         log_read(cursor, dataset.name, [path.pid, *(peer.pid for peer in found)])
+    others = pa.concat_tables(_series(path.collection_id, chosen, [one.row_id for one in found]))
     names = {"pid": path.pid, "peers": [peer.pid for peer in found]}
     return Response(
-        formats.one_parcel(compared, {**about(chosen), **names}), content_type="application/json"
+        formats.one_parcel(compare(own, others), {**about(chosen), **names}),
+        content_type="application/json",
     )
+
+
+def _series(collection_id: str, chosen: Chosen, rows: Sequence[int]) -> Iterator[pa.Table]:
+    """Yield the series of a few parcels at a time; at least one table, which may be empty."""
+    for start in range(0, max(len(rows), 1), CHUNK):
+        with reading() as cursor:
+            datasets.find(cursor, collection_id)
+            some = signatures.parcels(cursor, rows[start : start + CHUNK])
+            series = table.read(cursor, chosen, some)
+        yield series

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pyproj import Geod, Transformer
 
+from cbm_api.routes import peers as routes
 from tests.api.stored import STATISTICS, add_row, numbers
 from tests.factories import add_dataset, add_parcels, add_product, add_scene, sql, square
 
@@ -150,6 +151,47 @@ def test_a_parcel_beside_its_peers(asking, db, world):
                 found = columns[f"B08_{name}_peers_{kind}"][row]
                 assert found == pytest.approx(expected, rel=1e-6), (name, day, kind)
     assert not any(name.startswith("B04") for name in columns)
+
+
+def test_no_more_are_compared_with_than_memory_is_for(asking, db, world, monkeypatch):
+    """However many are asked for; read a few at a time, and the same comes out."""
+    dataset, geometries = world
+    product = add_product(db)
+    scene = add_scene(db, {})
+    for number, geometry in enumerate(geometries):
+        add_row(db, dataset, geometry, scene, product, numbers(10 * number))
+    anna = asking("anna", dataset)
+    at_once = anna.get(f"{PATH}/statistics", distance=3000).json
+    read = []
+    real = routes.signatures.parcels
+    monkeypatch.setattr(
+        routes.signatures, "parcels", lambda cursor, ids: read.append(len(ids)) or real(cursor, ids)
+    )
+    monkeypatch.setattr(routes, "CHUNK", 2)
+    assert anna.get(f"{PATH}/statistics", distance=3000).json == at_once
+    assert read == [2, 2, 1]
+    monkeypatch.setattr(routes, "MOST_COMPARED", 3)
+    few = anna.get(f"{PATH}/statistics", distance=3000, limit=1000).json
+    assert (few["peers"], read[3:]) == (["p1", "p2", "p3"], [2, 1])
+    assert few["columns"]["B04_mean_peers_max"] == [31]
+
+
+def test_no_session_is_held_while_parcels_are_compared(asking, app, world, db, monkeypatch):
+    add_row(db, world[0], world[1][0], add_scene(db, {}), add_product(db), numbers(5))
+    free = app.extensions["cbm_database"]._free
+    sessions = app.extensions["cbm_settings"].api.pool_size
+    held = []
+    real = routes.compare
+
+    def comparing(*given):
+        held.extend(free.acquire(blocking=False) for _ in range(sessions))
+        for _ in held:
+            free.release()
+        return real(*given)
+
+    monkeypatch.setattr(routes, "compare", comparing)
+    assert asking("anna", world[0]).get(f"{PATH}/statistics").status_code == 200
+    assert held == [True] * sessions
 
 
 def test_without_peers_or_images_the_table_is_empty_or_alone(asking, db, world):
