@@ -16,6 +16,8 @@ from cbm_client.transport import Transport, segment
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 # A connection that comes back within this does not end the wait.
 _OUTAGE_SECONDS = 300.0
+# A download that is cut so often in a row without a new byte is given up.
+_MOST_CUTS = 3
 _OUTAGES = ("unreachable", "timed_out", "cut_off")
 
 
@@ -28,7 +30,9 @@ class Job:
 
     def __repr__(self) -> str:
         done, whole = self.facts["parcels_done"], self.facts["parcels"]
-        return f"Job {self.id}: {self.state}, {done:,} of {whole:,} parcels"
+        # How many there are is counted when the work begins.
+        of = "" if whole is None else f", {done:,} of {whole:,} parcels"
+        return f"Job {self.id}: {self.state}{of}"
 
     @property
     def id(self) -> str:
@@ -99,17 +103,17 @@ class Job:
         target = Path(path)
         half = target.with_name(f"{target.name}.part")
         size: int = self.facts["bytes"] or 0
+        cuts = 0
         try:
             with half.open("wb") as file:
-                while True:
+                while not file.tell() or file.tell() < size:
                     before = file.tell()
                     try:
                         self._fetch(file)
                     except ApiError as error:
-                        if error.code != "cut_off" or file.tell() <= before:
+                        cuts = 1 if file.tell() > before else cuts + 1
+                        if error.code != "cut_off" or cuts >= _MOST_CUTS:
                             raise
-                    if file.tell() >= size:
-                        break
             half.replace(target)
         finally:
             half.unlink(missing_ok=True)

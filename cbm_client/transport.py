@@ -19,6 +19,8 @@ from cbm_client.errors import ApiError
 
 # To connect: more means that nothing is there.
 _CONNECT_SECONDS = 10.0
+# What of a piece had come when a connection was cut is lost.
+_PIECE = 1 << 16
 # Between attempts, where the server does not say how long.
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
@@ -115,7 +117,7 @@ class Transport:
 
         """
         with response, self._translated(begun=True):
-            yield from response.iter_content(1 << 20)
+            yield from response.iter_content(_PIECE)
 
     def _patiently(
         self, method: str, path: str, query: Mapping[str, Any] | None, **given: Any

@@ -1,0 +1,108 @@
+"""Parcels by the client: whole, filtered, in the right place, on however many pages."""
+
+import sys
+from datetime import date
+
+import geopandas
+import pandas as pd
+import pytest
+import shapely
+
+from cbm_client import ApiError, parcels
+from tests.client.world import COLLECTION, PARCELS, SHAPES
+from tests.factories import sql, transformed
+
+pytestmark = pytest.mark.postgis
+PIDS = {*(f"p{n}" for n in range(PARCELS - 1)), "A/1 b"}
+
+
+def test_collections_are_those_granted(client):
+    (row,) = client.collections().itertuples()
+    assert (row.Index, row.aoi, row.year, row.parcels, row.crs) == (
+        COLLECTION, "tt", 2024, PARCELS, 32632,
+    )  # fmt: skip
+    assert (row.start.date(), row.end.date()) == (date(2024, 1, 1), date(2024, 12, 31))
+    union = transformed(shapely.union_all(SHAPES), "EPSG:32632")
+    assert row.bbox == pytest.approx(union.bounds, abs=1e-6)
+
+
+@pytest.mark.parametrize("page", [2000, 7, 1])
+def test_all_parcels_whatever_the_pages(client, monkeypatch, page):
+    monkeypatch.setattr(parcels, "_PAGE", page)
+    found = client.parcels(COLLECTION)
+    assert isinstance(found, geopandas.GeoDataFrame)
+    assert len(found) == PARCELS and set(found.pid) == PIDS
+    assert found.crs.to_epsg() == 4326
+    by_pid = found.set_index("pid")
+    expected = transformed(SHAPES[7], "EPSG:32632")
+    assert shapely.hausdorff_distance(by_pid.geometry["p7"], expected) < 1e-8
+    assert by_pid.valid_from["p7"] == pd.Timestamp(2024, 1, 1) and pd.isna(by_pid.valid_to["p7"])
+    areas = found.to_crs(3035).area
+    assert found.area_m2.to_numpy() == pytest.approx(areas.to_numpy(), abs=0.1)
+
+
+def test_no_more_pages_than_are_needed(client, monkeypatch):
+    monkeypatch.setattr(parcels, "_PAGE", 5)
+    asked = []
+    ask = client._transport.get
+    monkeypatch.setattr(
+        client._transport, "get", lambda path, query: asked.append(query) or ask(path, query)
+    )
+    assert len(client.parcels(COLLECTION, most=8)) == 8
+    assert len(asked) == 2
+
+
+def test_filters(client, monkeypatch):
+    monkeypatch.setattr(parcels, "_PAGE", 2)
+    rye = client.parcels(COLLECTION, crop_code="200")
+    assert set(rye.crop_name) == {"rye"} and len(rye) == 9
+    assert set(client.parcels(COLLECTION, crop_name="rye").pid) == set(rye.pid)
+    box = transformed(SHAPES[12], "EPSG:32632").bounds
+    assert list(client.parcels(COLLECTION, bbox=box).pid) == ["p12"]
+    x, y = transformed(SHAPES[3], "EPSG:32632").centroid.coords[0]
+    assert list(client.parcels(COLLECTION, bbox=(x, y, x, y)).pid) == ["p3"]
+    assert len(client.parcels(COLLECTION, datetime=date(2024, 6, 1))) == PARCELS
+    none = client.parcels(COLLECTION, datetime=(None, date(2023, 6, 1)))
+    assert len(none) == 0 and none.crs.to_epsg() == 4326 and "crop_code" in none
+
+
+@pytest.mark.parametrize("code", [32632, 4326, 3857])
+def test_other_reference_systems_have_x_first(client, code):
+    found = client.parcels(COLLECTION, crs=code).set_index("pid")
+    expected = transformed(SHAPES[0], "EPSG:32632", f"EPSG:{code}")
+    assert found.crs.to_epsg() == code
+    tolerance = 1e-8 if code == 4326 else 2e-3
+    assert shapely.hausdorff_distance(found.geometry["p0"], expected) < tolerance
+
+
+def test_one_parcel(client):
+    (found,) = client.parcel(COLLECTION, "A/1 b").itertuples()
+    assert (found.pid, found.crop_code) == ("A/1 b", "200")
+    assert found.geometry.area > 0
+    with pytest.raises(ApiError) as failure:
+        client.parcel(COLLECTION, "p24")
+    assert failure.value.code == "parcel_unknown"
+    assert "parcels()" in failure.value.hint
+
+
+def test_peers_are_the_nearest_of_the_crop(client, site):
+    found = client.peers(COLLECTION, "p12", limit=3)
+    expected = sql(
+        site.world.settings,
+        """SELECT p.pid, ST_Distance(g.geom::geography, mine.geom::geography)
+           FROM cbm.parcel p JOIN cbm.parcel_geometry g ON g.id = p.geometry_id,
+             (SELECT g.geom FROM cbm.parcel JOIN cbm.parcel_geometry g ON g.id = geometry_id
+              WHERE pid = 'p12') mine
+           WHERE p.crop_code = '200' AND p.pid <> 'p12' ORDER BY 2 LIMIT 3""",
+    )
+    assert list(found.distance_m) == pytest.approx([far for _, far in expected], abs=0.06)
+    assert set(found.crop_code) == {"200"}
+    assert len(client.peers(COLLECTION, "p12", min_area=10_000)) == 0
+
+
+def test_without_geopandas_there_is_geojson(client, monkeypatch):
+    monkeypatch.setitem(sys.modules, "geopandas", None)
+    found = client.parcels(COLLECTION, bbox=transformed(SHAPES[0], "EPSG:32632").bounds)
+    assert type(found) is pd.DataFrame
+    shape = shapely.geometry.shape(found.geometry[0])
+    assert shapely.hausdorff_distance(shape, transformed(SHAPES[0], "EPSG:32632")) < 1e-8
