@@ -1,54 +1,53 @@
 """The API as its clients meet it: gunicorn on loopback, HTTP, JSON and tiles.
 
-Run ``python -m benchmarks.api [--parcels 1000000] [--rows 20000000]``. A country of parcels ten to
-a square kilometre; for the first of them a season of 100 scenes with ten bands, until there are so
-many band-rows (one band of one scene and parcel). Requests are made one after the other for the
-latencies, and by ``--clients`` at once for the rate. Client, service and database share the
-machine's cores. Chips are read from COGs on SeaweedFS by a service that has just started.
+Run ``python -m benchmarks.api [--parcels 1000000] [--rows 20000000]``. A country of parcels twenty
+to a square kilometre; for the first of them a season of 100 scenes with ten bands, until there are
+so many band-rows (one band of one scene and parcel). Requests are made one after the other for the
+latencies, and by ``--clients`` at once for the rate. Parcels in a box are asked of pygeoapi and
+tipg too, on the same database, in turn. Client, services and database share the machine's cores.
+Chips are read from COGs on SeaweedFS by services that have just started.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
-import http.client
+import json
 import random
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import pyproj
 
-from benchmarks import api_world, database, workload
+from benchmarks import api_chips, api_peers, database, workload
 from benchmarks.harness import Report, main
+from benchmarks.http_load import Target, body_of, latencies, rate
 from cbm_core.settings import Settings
-from tests import seaweed
+from tests import country
 from tests.api.conftest import PASSWORD, add_user
-from tests.api.serving import Served, gunicorn
-from tests.factories import add_scene, asset
-from tests.postgis import Server
+from tests.api.serving import gunicorn
+from tests.postgis import CARELESS, Server
 
 SCENES = 100
-CHIPS = 24
 COLLECTION = "/v1/collections/bm_2024"
-_LOGIN = {
-    "Authorization": "Basic " + base64.b64encode(f"anna:{PASSWORD}".encode()).decode(),
-}
-_CHIP_BANDS = ("B02", "B03", "B04")
-_CHIP_M = 1280
+TILE_MS, TIMES_PEERS = 200.0, 2.0
+# Peers' drivers want TCP; the cache is that of a small server.
+_TUNING = f"{CARELESS} -c shared_buffers=1GB -c listen_addresses=127.0.0.1 -c max_wal_size=8GB"
+_LOGIN = {"Authorization": "Basic " + base64.b64encode(f"anna:{PASSWORD}".encode()).decode()}
+_BOX_M, _LIMIT = 2500.0, 1000
+
+Paths = Callable[[], str]
 
 
 @dataclass(frozen=True)
 class Spread:
     """Seconds of requests that came one after the other, and requests per second at once.
 
-    ``cpu`` are the CPU seconds of service and database for one request.
+    ``cpu`` are the CPU seconds of service and database for one request, ``size`` bytes.
     """
 
     p50: float
@@ -58,153 +57,63 @@ class Spread:
     size: float
 
 
-def latencies(served: Served, paths: Sequence[str]) -> tuple[list[float], float]:
-    """Return the seconds of each request on one connection, and the mean size of an answer."""
-    client = http.client.HTTPConnection("127.0.0.1", served.port, timeout=120)
-    taken, size = [], 0
-    for path in paths:
+@contextmanager
+def world(arguments: argparse.Namespace, report: Report) -> Iterator[tuple[Server, Settings]]:
+    """Make the country in a database of its own."""
+    with database.running(_TUNING) as (server, settings):
         start = time.perf_counter()
-        client.request("GET", path, headers=_LOGIN)
-        answer = client.getresponse()
-        body = answer.read()
-        taken.append(time.perf_counter() - start)
-        if answer.status != 200:
-            raise SystemExit(f"{path}: {answer.status} {body[:300]!r}")
-        size += len(body)
-    client.close()
-    return taken, size / len(paths)
+        dataset = country.make(settings, arguments.parcels)
+        country.season(settings, dataset, seasoned(arguments), SCENES)
+        add_user(settings, "anna", dataset)
+        api_peers.prepare(server, settings)
+        with closing(server.superuser(settings.database["dbname"])) as connection:
+            connection.cursor().execute("VACUUM ANALYZE")
+        report.note(f"Filled in {time.perf_counter() - start:.0f} s.\n")
+        yield server, replace(settings, database={**settings.database, "host": "127.0.0.1"})
+
+
+def seasoned(arguments: argparse.Namespace) -> int:
+    """Return how many parcels have a season."""
+    return min(arguments.parcels, arguments.rows // (SCENES * len(country.BANDS)))
 
 
 def ask(
-    served: Served, server: Server, path_of: Callable[[], str], arguments: argparse.Namespace
+    target: Target, cpu: Callable[[], float], path: Paths, options: argparse.Namespace
 ) -> Spread:
     """Ask for different things: first one after the other, then all clients at once."""
-    count, clients = arguments.requests, arguments.clients
-    latencies(served, [path_of() for _ in range(20)])
-    before = database.tree_cpu(served.process.pid) + database.backend_cpu(server)
-    taken, size = latencies(served, [path_of() for _ in range(count)])
-    after = database.tree_cpu(served.process.pid) + database.backend_cpu(server)
-    shares = [[path_of() for _ in range(count // clients)] for _ in range(clients)]
-    threads = [threading.Thread(target=latencies, args=(served, share)) for share in shares]
-    start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    rate = sum(map(len, shares)) / (time.perf_counter() - start)
+    count: int = options.requests
+    latencies(target, [path() for _ in range(20)])
+    before = cpu()
+    taken, size = latencies(target, [path() for _ in range(count)])
+    used = (cpu() - before) / count
     p50, p95 = np.percentile(taken, [50, 95])
-    return Spread(float(p50), float(p95), (after - before) / count, rate, size)
+    together = rate(target, [path() for _ in range(count)], options.clients)
+    return Spread(float(p50), float(p95), used, together, size)
 
 
-# What is asked
+def cases(arguments: argparse.Namespace) -> dict[str, Paths]:
+    """Return what is asked, each time of another parcel, place or tile."""
+    chance = random.Random(arguments.seed)
+    count, with_series = arguments.parcels, seasoned(arguments)
+    tiles = f"{COLLECTION}/tiles/WebMercatorQuad/"
+
+    def tile(zoom: int) -> Paths:
+        return lambda: tiles + country.tile(chance, count, zoom)
+
+    def counts() -> str:
+        return tiles + country.tile(chance, count, chance.randrange(12))
+
+    return {
+        "series, 100 scenes x 10 bands": lambda: (
+            f"{COLLECTION}/items/P{chance.randint(1, with_series)}/signatures?product=s2"
+        ),
+        **{f"tile of parcels, zoom {zoom}": tile(zoom) for zoom in (12, 13, 14)},
+        "tile of counts, zoom 0 to 11": counts,
+    }
 
 
-def series(parcels: int) -> Callable[[], str]:
-    """One parcel's whole series: 100 scenes, ten bands, the statistics that are the default."""
-    return lambda: f"{COLLECTION}/items/P{random.randint(1, parcels)}/signatures?product=s2"
-
-
-def boxes(count: int, side_m: float = 2500.0) -> Callable[[], str]:
-    """Parcels in a box, some sixty of them."""
-
-    def path() -> str:
-        x, y = place(count)
-        west, south, east, north = _DEGREES.transform_bounds(x, y, x + side_m, y + side_m)
-        return f"{COLLECTION}/items?bbox={west:.6f},{south:.6f},{east:.6f},{north:.6f}&limit=1000"
-
-    return path
-
-
-def tiles(count: int, zoom: int) -> Callable[[], str]:
-    """Tiles where there are parcels."""
-
-    def path() -> str:
-        x, y = _MERCATOR.transform(*place(count))
-        half = 20037508.342789244
-        column, row = ((x + half) / (2 * half), (half - y) / (2 * half))
-        tile = f"{zoom}/{int(row * 2**zoom)}/{int(column * 2**zoom)}"
-        return f"{COLLECTION}/tiles/WebMercatorQuad/{tile}"
-
-    return path
-
-
-def place(count: int) -> tuple[float, float]:
-    """Return a place in the country, in its CRS."""
-    side = api_world.side_of(count) * api_world.SPACING
-    reach = max(side - 10_000, side / 2)
-    return (
-        api_world.WEST + random.random() * reach,
-        api_world.SOUTH + random.random() * reach * (count / api_world.side_of(count) ** 2),
-    )
-
-
-_DEGREES = pyproj.Transformer.from_crs(api_world.CRS, 4326, always_xy=True)
-_MERCATOR = pyproj.Transformer.from_crs(api_world.CRS, 3857, always_xy=True)
-
-
-# Chips
-
-
-def chip_scenes(settings: Settings, store: seaweed.Seaweed, arguments: argparse.Namespace) -> None:
-    """Catalogue dates whose bands are COGs on the storage, each an object of its own."""
-    side = arguments.chip_pixels * 10.0
-    corner = (api_world.WEST - 3000, api_world.SOUTH + side - 3000)
-    bounds = (corner[0], corner[1] - side, corner[0] + side, corner[1])
-    files = {band: _cog(arguments, band, corner) for band in _CHIP_BANDS}
-    for number in range(CHIPS):
-        assets = {
-            band: asset(store.put(f"chips/{number}/{band}.tif", path.read_bytes()), offset=-1000.0)
-            for band, path in files.items()
-        }
-        day = datetime(2024, 12, 1, 10, 30, tzinfo=UTC) + timedelta(days=number)
-        add_scene(
-            settings, assets, reference=f"chip{number}", tile="32TNT", bounds=bounds,
-            crs=api_world.CRS, obstime=day,
-        )  # fmt: skip
-
-
-def _cog(arguments: argparse.Namespace, band: str, corner: tuple[float, float]) -> Path:
-    import rasterio
-    from rasterio.transform import from_origin
-
-    path: Path = arguments.folder / f"api-{arguments.chip_pixels}-{band}.tif"
-    if not path.exists():
-        arguments.folder.mkdir(parents=True, exist_ok=True)
-        size = arguments.chip_pixels
-        array = workload.texture(size, arguments.texture, band, arguments.seed)
-        part = path.with_suffix(".part")
-        workload.write_cog(part, array, 10.0)
-        with rasterio.open(part, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as target:
-            target.transform = from_origin(*corner, 10.0, 10.0)
-            target.crs = api_world.CRS
-        part.rename(path)
-    return path
-
-
-def chips(report: Report, settings: Settings, arguments: argparse.Namespace) -> None:
-    """Measure one picture of 24 dates by services that have just started."""
-    with tempfile.TemporaryDirectory(prefix="cbm-api-") as folder, seaweed.server() as store:
-        reading = replace(settings, storage=store.settings(Path(folder)))
-        chip_scenes(settings, store, arguments)
-        path = (
-            f"{COLLECTION}/items/P1/chips.png?size={_CHIP_M}&bands=B04,B03,B02&limit={CHIPS}"
-            "&side=128&datetime=2024-12-01/2024-12-31"
-        )
-        taken = []
-        for _ in range(arguments.rounds):
-            with gunicorn(reading, Path(folder)) as served:
-                latencies(served, [f"{COLLECTION}/items/P1"])
-                (seconds,), size = latencies(served, [path])
-                taken.append(seconds)
-        report.note(f"A picture of {CHIPS} chips: {size / 1e3:.0f} kB.\n")
-        report.bar(f"{CHIPS} chips of 128 x 128, cold, s", float(np.median(taken)), "<=", 2.0)
-
-
-# All
-
-
-def show(report: Report, found: dict[str, Spread]) -> None:
-    """Put down what requests took."""
+def own(report: Report, found: dict[str, Spread]) -> None:
+    """Put down what this API's requests took."""
     lines = [
         "| request | p50 ms | p95 ms | CPU ms | per second | kB |",
         "|---|---|---|---|---|---|",
@@ -216,41 +125,107 @@ def show(report: Report, found: dict[str, Spread]) -> None:
             {"case": name, "cpu_s": one.cpu, "wall_s": one.p50,
              "spread": one.p95 / one.p50 - 1, **vars(one)}
         )  # fmt: skip
+        if name.startswith("tile"):
+            report.bar(f"{name}, p95 ms", one.p95 * 1e3, "<=", TILE_MS)
     report.note("\n".join([*lines, ""]))
+
+
+# Parcels in a box, by this and others
+
+
+def against_peers(
+    report: Report, ours: Target, settings: Settings, arguments: argparse.Namespace, folder: Path
+) -> None:
+    """Ask all for the same boxes in turn, and hold ours against the fastest of the others."""
+    chance = random.Random(arguments.seed)
+    rates: dict[str, list[float]] = {}
+    middles: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        others = [
+            stack.enter_context(serve(settings, folder))
+            for serve in (api_peers.pygeoapi, api_peers.tipg)
+        ]
+        targets = [ours, *others]
+        _same_parcels(targets, country.box(chance, arguments.parcels, _BOX_M))
+        for _ in range(arguments.rounds):
+            boxes = [
+                country.box(chance, arguments.parcels, _BOX_M)
+                for _ in range(max(arguments.requests // arguments.rounds, 8))
+            ]
+            for target in targets:
+                paths = [_box_path(target, box) for box in boxes]
+                latencies(target, paths[:4])
+                taken, _ = latencies(target, paths)
+                middles.setdefault(target.name, []).append(float(np.median(taken)))
+                rates.setdefault(target.name, []).append(rate(target, paths, arguments.clients))
+    names = [target.name for target in others]
+    _compare(
+        report,
+        "rate of parcels in a box / the faster peer's",
+        [
+            one / max(rates[name][number] for name in names)
+            for number, one in enumerate(rates[ours.name])
+        ],
+    )
+    _compare(
+        report,
+        "the faster peer's median time / ours",
+        [
+            min(middles[name][number] for name in names) / one
+            for number, one in enumerate(middles[ours.name])
+        ],
+    )
+    lines = ["| parcels in a box | p50 ms | per second |", "|---|---|---|"]
+    lines += [
+        f"| {name} | {np.median(middles[name]) * 1e3:.1f} | {np.median(rates[name]):.1f} |"
+        for name in rates
+    ]
+    report.note("\n".join([*lines, ""]))
+
+
+def _compare(report: Report, name: str, ratios: list[float]) -> None:
+    middle = float(np.median(ratios))
+    report.bar(name, middle, ">=", TIMES_PEERS, (max(ratios) - min(ratios)) / middle)
+
+
+def _same_parcels(targets: list[Target], box: str) -> None:
+    """See that all answer the same question."""
+    found = []
+    for target in targets:
+        features = json.loads(body_of(target, _box_path(target, box)))["features"]
+        found.append({one["properties"].get("pid") or one["id"] for one in features})
+    if not found[0] or any(one != found[0] for one in found):
+        raise SystemExit(f"the services do not find the same parcels: {list(map(len, found))}")
+
+
+def _box_path(target: Target, box: str) -> str:
+    if target.headers:
+        return f"{COLLECTION}/items?bbox={box}&limit={_LIMIT}"
+    return api_peers.box_path(target.name, box, _LIMIT)
 
 
 def run(arguments: argparse.Namespace, report: Report) -> None:
     """Fill a database, serve it, ask."""
-    random.seed(arguments.seed)
-    with_rows = min(arguments.parcels, arguments.rows // (SCENES * len(api_world.BANDS)))
+    arguments.collection, arguments.login = COLLECTION, _LOGIN
     report.workload = {
         "parcels": f"{arguments.parcels:,}",
-        "band-rows": f"{with_rows * SCENES * len(api_world.BANDS):,}",
+        "band-rows": f"{seasoned(arguments) * SCENES * len(country.BANDS):,}",
         "clients at once": arguments.clients,
     }
-    with database.running() as (server, settings), tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        dataset = api_world.country(settings, arguments.parcels)
-        api_world.season(settings, dataset, with_rows, SCENES)
-        add_user(settings, "anna", dataset)
-        with closing(server.superuser(settings.database["dbname"])) as connection:
-            connection.cursor().execute("VACUUM ANALYZE")
-        report.note(f"Filled in {time.perf_counter() - start:.0f} s.\n")
-        cases = {
-            "series": series(with_rows),
-            "parcels in a box": boxes(arguments.parcels),
-            "tile of parcels, zoom 12": tiles(arguments.parcels, 12),
-            "tile of parcels, zoom 14": tiles(arguments.parcels, 14),
-            "tile of counts, zoom 8": tiles(arguments.parcels, 8),
-        }
+    with (
+        world(arguments, report) as (server, settings),
+        tempfile.TemporaryDirectory(prefix="cbm-api-") as folder,
+    ):
         with gunicorn(settings, Path(folder)) as served:
-            found = {name: ask(served, server, of, arguments) for name, of in cases.items()}
-        show(report, found)
-        for name in cases:
-            if name.startswith("tile"):
-                report.bar(f"{name}, p95 ms", found[name].p95 * 1e3, "<=", 200.0)
-        if arguments.chips:
-            chips(report, settings, arguments)
+            target = Target("cbm", served.port, _LOGIN)
+
+            def cpu() -> float:
+                return database.tree_cpu(served.process.pid) + database.backend_cpu(server)
+
+            own(report, {name: ask(target, cpu, path, arguments)
+                         for name, path in cases(arguments).items()})  # fmt: skip
+            against_peers(report, target, settings, arguments, Path(folder))
+        api_chips.measure(report, settings, arguments.parcels, arguments)
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -261,7 +236,6 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--requests", type=int, default=400, help="of each kind")
     parser.add_argument("--clients", type=int, default=4, help="at once")
     parser.add_argument("--chip-pixels", type=int, default=2_048, help="side of the COGs")
-    parser.add_argument("--no-chips", dest="chips", action="store_false")
 
 
 if __name__ == "__main__":

@@ -31,9 +31,9 @@ _SRID = int(CRS.split(":")[1])
 
 
 @contextmanager
-def running() -> Iterator[tuple[postgis.Server, Settings]]:
+def running(tuning: str = postgis.CARELESS) -> Iterator[tuple[postgis.Server, Settings]]:
     """Start a cluster with the whole schema; nothing runs in it but what is asked for."""
-    with postgis.server() as server:
+    with postgis.server(tuning) as server:
         with closing(server.superuser()) as connection, connection.cursor() as cursor:
             cursor.execute("ALTER SYSTEM SET autovacuum = off")
             cursor.execute("SELECT pg_reload_conf()")

@@ -1,9 +1,12 @@
-"""A country in a database, as the API meets it: made in SQL, by no code under measure."""
+"""A country of parcels with a season of statistics: made in SQL, by no code under test."""
 
 from __future__ import annotations
 
+import random
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+
+import pyproj
 
 from cbm_core import db
 from cbm_core.settings import Settings
@@ -11,8 +14,8 @@ from tests.factories import add_dataset, add_product, add_scene, sql
 
 BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 CRS = "EPSG:32632"
-# Metres between parcels: ten on a square kilometre.
-SPACING = 310
+# Metres between parcels: twenty on a square kilometre, as in the Netherlands.
+SPACING = 220
 WEST, SOUTH = 500_000, 5_200_000
 
 _SET = """
@@ -26,7 +29,7 @@ SELECT %(dataset)s, %(set)s, decode(lpad(to_hex(i), 32, '0'), 'hex'), shape,
 FROM (
   SELECT i, ST_Multi(ST_SetSRID(ST_Buffer(ST_MakePoint(
     %(west)s + %(spacing)s * (i %% %(side)s), %(south)s + %(spacing)s * (i / %(side)s)),
-    60 + (i::bigint * 7919 %% 90), 4), 32632)) AS shape
+    40 + (i::bigint * 7919 %% 70), 4), 32632)) AS shape
   FROM generate_series(0, %(count)s - 1) i
 ) made ORDER BY i"""
 _PARCELS = """
@@ -35,20 +38,27 @@ INSERT INTO cbm.parcel (dataset_id, layer, pid, crop_code, crop_name, geometry_i
 SELECT dataset_id, '', 'P' || row_number() OVER (ORDER BY id), 'C' || id %% 40,
   'Crop number ' || id %% 40, id, parcel_set_id, '2024-01-01'
 FROM cbm.parcel_geometry WHERE dataset_id = %(dataset)s ORDER BY id"""
+# Some hundred rows of numbers, the same every time, are dealt out to all parcels and scenes.
+_KINDS = 997
+_NUMBERS = """
+CREATE TEMPORARY TABLE kind ON COMMIT DROP AS
+SELECT k, (SELECT array_agg((1000 + (k * 7919 + n * 104729) %% 2003 / 7.0)::real ORDER BY n)
+           FROM generate_series(1, %(numbers)s) n) AS stats
+FROM generate_series(0, %(kinds)s - 1) k"""
 _ROWS = """
 INSERT INTO cbm.signature (obstime, geometry_id, scene_id, px_imaged, px_clear, dataset_id,
   product_id, tile_rank, stats, class_counts)
-SELECT s.obstime, g.id, s.id, 40, 40, %(dataset)s, %(product)s, 0,
-  ARRAY(SELECT (1000 + 2000 * random())::real FROM generate_series(1, %(numbers)s)
-        WHERE g.id + s.id > 0), '\\x04000028'
+SELECT s.obstime, g.id, s.id, 40, 40, %(dataset)s, %(product)s, 0, kind.stats, '\\x04000028'
 FROM (
   SELECT id FROM cbm.parcel_geometry WHERE dataset_id = %(dataset)s ORDER BY id LIMIT %(count)s
 ) g
-CROSS JOIN cbm.scene s WHERE s.id = ANY(%(scenes)s)
+CROSS JOIN cbm.scene s
+JOIN kind ON kind.k = (g.id::bigint * 31 + s.id) %% %(kinds)s
+WHERE s.id = ANY(%(scenes)s)
 ORDER BY date_trunc('month', s.obstime), g.id, s.obstime"""
 
 
-def country(settings: Settings, count: int) -> int:
+def make(settings: Settings, count: int) -> int:
     """Make the dataset bm:2024 of so many parcels, P1 and on, in rows from the south."""
     dataset = add_dataset(settings, "bm")
     sql(settings, "INSERT INTO cbm.crs VALUES (32632, 'EPSG:32632') ON CONFLICT DO NOTHING")
@@ -92,6 +102,36 @@ def season(settings: Settings, dataset: int, parcels: int, scenes: int) -> None:
         dataset, product, ids,
     )  # fmt: skip
     values = {"dataset": dataset, "product": product, "count": parcels, "scenes": ids,
-              "numbers": 8 * len(BANDS)}  # fmt: skip
+              "numbers": 8 * len(BANDS), "kinds": _KINDS}  # fmt: skip
     with closing(db.connect(settings)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(_NUMBERS, values)
+        cursor.execute("ANALYZE kind")
         cursor.execute(_ROWS, values)
+
+
+# Places in it
+
+_DEGREES = pyproj.Transformer.from_crs(CRS, 4326, always_xy=True)
+_MERCATOR = pyproj.Transformer.from_crs(CRS, 3857, always_xy=True)
+_HALF_WORLD = 20_037_508.342789244  # metres of Web Mercator
+
+
+def place(chance: random.Random, count: int) -> tuple[float, float]:
+    """Return a place among so many parcels, in the country's CRS."""
+    number = chance.randrange(count)
+    side = side_of(count)
+    return WEST + SPACING * (number % side), SOUTH + SPACING * (number // side)
+
+
+def box(chance: random.Random, count: int, side_m: float) -> str:
+    """Return a box among so many parcels: west, south, east and north in degrees."""
+    x, y = place(chance, count)
+    corners = _DEGREES.transform_bounds(x, y, x + side_m, y + side_m)
+    return ",".join(f"{value:.6f}" for value in corners)
+
+
+def tile(chance: random.Random, count: int, zoom: int) -> str:
+    """Return a tile among so many parcels: zoom, row and column."""
+    x, y = _MERCATOR.transform(*place(chance, count))
+    across, down = (x + _HALF_WORLD) / (2 * _HALF_WORLD), (_HALF_WORLD - y) / (2 * _HALF_WORLD)
+    return f"{zoom}/{int(down * 2**zoom)}/{int(across * 2**zoom)}"

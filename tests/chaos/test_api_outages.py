@@ -1,0 +1,158 @@
+"""The API while database or storage are away: 503 with Retry-After, never 500, and back by itself.
+
+All kinds of requests go on through it: rows, tiles, images, the predecessor's routes, logins.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from cbm_core.settings import Settings
+from tests import faults, postgis
+from tests.api import busy, crowd
+from tests.api.crowd import CUT, Answer, Crowd, Wish
+from tests.api.serving import gunicorn
+
+pytestmark = pytest.mark.postgis
+
+CLIENTS = 6
+# A bulk answer that has begun has its status: an outage can only cut it off.
+STREAMED = {"bulk"}
+READ_FROM_STORAGE = {"chips", "window", "picture"}
+# Images are given up sooner than by default, so that the test is short.
+QUICK = {"raster_seconds": 3}
+
+
+@dataclass
+class Load:
+    """A service under load, and what is between it and what it needs."""
+
+    crew: Crowd
+    wishes: list[Wish]
+    log: Path
+
+    def wait_until_well(self, seconds: float = 60) -> None:
+        """Wait until all that is asked from now on is answered as it should be."""
+        since = time.monotonic()
+        until(lambda: self.crew.is_well(self.wishes, since), seconds, self.crew)
+
+    def wait_for(self, status: int, kinds: set[str], since: float, seconds: float = 60) -> None:
+        """Wait until each of the kinds was answered so, twice."""
+
+        def reached() -> bool:
+            found = self.crew.statuses(since).elements()
+            seen = [kind for kind, one, _ in found if one == status]
+            return all(seen.count(kind) >= 2 for kind in kinds)
+
+        until(reached, seconds, self.crew)
+
+    def expect_only(self, *codes: str) -> list[Answer]:
+        """Check that refusals are 503 with these codes, and say when to come again."""
+        failed = self.crew.unexpected(self.wishes)
+        for one in failed:
+            if one.status == CUT and one.kind in STREAMED:
+                continue
+            assert (one.status, one.code in codes) == (503, True), one
+            assert int(one.retry_after) > 0, one
+        return [one for one in failed if one.status == 503]
+
+
+@pytest.fixture(scope="module")
+def world(server, migrated, seaweed, tmp_path_factory) -> Iterator[tuple[Settings, busy.Busy]]:
+    name = postgis.new_database(server, migrated)
+    settings = server.settings(name)
+    yield settings, busy.make(settings, seaweed, tmp_path_factory.mktemp("busy"), images=4)
+    postgis.drop_database(server, name)
+
+
+@contextmanager
+def load(settings: Settings, there: busy.Busy, folder: Path, **api: object) -> Iterator[Load]:
+    """Serve, and let clients ask for everything; the block begins when all is well."""
+    wishes = busy.wishes(there)
+    with gunicorn(settings, folder, **{**QUICK, **api}) as served:
+        busy.log_in(served.port)
+        with crowd.asking(served.port, wishes, CLIENTS) as crew:
+            running = Load(crew, wishes, served.log)
+            running.wait_until_well()
+            yield running
+        text = served.log.read_text()
+        assert "Traceback" not in text, text[text.index("Traceback") :][:3000]
+
+
+def until(reached, seconds: float, crew: Crowd) -> None:
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end, f"not reached in time: {crew.statuses(end - seconds)}"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("fault", ["refused", "silent"])
+def test_the_storage_is_away(fault, world, seaweed, tmp_path):
+    settings, there = world
+    with faults.proxy(seaweed.address) as link:
+        reading = replace(settings, storage=seaweed.settings(tmp_path, endpoint=link.url))
+        with load(reading, there, tmp_path) as running:
+            away = time.monotonic()
+            if fault == "refused":
+                link.refuse()
+            else:
+                link.stall(after=0, times=None)
+            running.wait_for(503, READ_FROM_STORAGE, away)
+            # Who needs no image is served meanwhile.
+            others = {wish.kind for wish in busy.of_database(there)} | {"alive"}
+            running.wait_for(200, others, away)
+            link.heal()
+            running.wait_until_well()
+        refused = running.expect_only("raster_unreachable", "busy")
+    assert {one.kind for one in refused} <= READ_FROM_STORAGE | {"old page"}
+
+
+def test_the_database_restarts(world, server, seaweed, tmp_path):
+    settings, there = world
+    reading = replace(settings, storage=seaweed.settings(tmp_path))
+    with load(reading, there, tmp_path) as running:
+        for _ in range(2):
+            server.restart()
+            running.wait_until_well()
+    running.expect_only("database_lost", "database_unreachable", "busy")
+
+
+def test_the_database_cannot_be_reached_for_a_while(world, server, seaweed, tmp_path):
+    settings, there = world
+    with faults.proxy(server.directory / f".s.PGSQL.{server.port}") as link:
+        host, port = link.address
+        through = {**settings.database, "host": host, "port": str(port)}
+        reading = replace(settings, database=through, storage=seaweed.settings(tmp_path))
+        with load(reading, there, tmp_path) as running:
+            away = time.monotonic()
+            link.refuse()
+            needing = {wish.kind for wish in busy.wishes(there)} - {"alive", "nobody"}
+            running.wait_for(503, needing, away)
+            running.wait_for(200, {"alive"}, away)
+            link.heal()
+            running.wait_until_well()
+        refused = running.expect_only("database_lost", "database_unreachable", "busy")
+    assert {one.kind for one in refused} >= needing
+
+
+def test_no_session_becomes_free(world, server, seaweed, tmp_path):
+    settings, there = world
+    reading = replace(settings, storage=seaweed.settings(tmp_path))
+    few = {"workers": 1, "pool_size": 2, "pool_wait_seconds": 1, "statement_timeout_seconds": 3}
+    with (
+        load(reading, there, tmp_path, **few) as running,
+        closing(server.superuser(settings.database["dbname"])) as blocker,
+    ):
+        blocker.autocommit = False
+        away = time.monotonic()
+        blocker.cursor().execute("LOCK TABLE cbm.parcel IN ACCESS EXCLUSIVE MODE")
+        running.wait_for(503, {"item", "wide tile", "old parcel"}, away)
+        running.wait_for(200, {"alive"}, away)
+        blocker.rollback()
+        running.wait_until_well()
+    refused = running.expect_only("busy", "database_timeout")
+    assert {one.code for one in refused} >= {"busy"}

@@ -1,0 +1,28 @@
+"""A minute of all kinds of requests at once: nothing fails, and memory stays.
+
+``benchmarks/api_soak.py`` does the same for ten minutes.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks import api_soak
+from tests.api import busy
+
+pytestmark = pytest.mark.postgis
+
+SECONDS, CLIENTS = 60, 6
+# Half a minute is short: buffers are still filled here and there.
+GROWTH_MB = 2 * api_soak.GROWTH_MB
+
+
+def test_a_minute_of_mixed_load(database, seaweed, tmp_path):
+    there = busy.make(database, seaweed, tmp_path)
+    reading = replace(database, storage=seaweed.settings(tmp_path))
+    wishes = busy.wishes(there)
+    found = api_soak.soak(reading, wishes, tmp_path, SECONDS, CLIENTS)
+    assert not found.unexpected, found.unexpected[:5]
+    assert {kind for kind, _, _ in found.statuses} == {wish.kind for wish in wishes}
+    assert "Traceback" not in found.log
+    assert found.growth <= GROWTH_MB, found.memory
