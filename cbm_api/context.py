@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from flask import current_app, g, request
+from flask import Response, current_app, g, request
 from psycopg2.extras import Json
 
 from cbm_api.database import Database
@@ -44,6 +44,24 @@ def reading() -> Iterator[Cursor]:
     """
     with database().transaction(user()) as cursor:
         yield cursor
+
+
+def when_sent(response: Response, done: Callable[[], object]) -> None:
+    """Call ``done`` once an answer was sent, or the client is gone."""
+    if not response.direct_passthrough:
+        response.call_on_close(done)
+        return
+    # The server sends files by itself, and closes nothing but them.
+    sent: Any = response.response
+    close = sent.close
+
+    def closed() -> None:
+        try:
+            close()
+        finally:
+            done()
+
+    sent.close = closed
 
 
 def log_read(cursor: Cursor, dataset: str, parcels: Sequence[str] | int) -> None:

@@ -7,6 +7,7 @@ row-level security shows it that user's datasets only.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -32,6 +33,10 @@ class Database:
         self._free = threading.BoundedSemaphore(settings.api.pool_size)
         self._idle: list[Connection] = []
         self._lock = threading.Lock()
+        # One user leaves a session to others.
+        self._share = max(1, settings.api.pool_size - 1)
+        self._held: Counter[str] = Counter()
+        self._turn = threading.Condition()
 
     @contextmanager
     def transaction(self, user: str | None) -> Iterator[Cursor]:
@@ -40,31 +45,22 @@ class Database:
         Committed at the end of the block, rolled back on any exception.
 
         Raises:
-            CbmError: ``busy`` when no session became free in time, ``database_unreachable``,
-                ``database_lost``, ``database_timeout``.
+            CbmError: ``busy`` when no session became free in time, or too many are the user's own;
+                ``database_unreachable``, ``database_lost``, ``database_timeout``.
 
         """
-        if not self._free.acquire(timeout=self._wait):
-            raise CbmError(
-                "busy",
-                f"All database sessions are in use, and none became free in {self._wait} s.",
-                "Ask again.",
-            )
-        try:
-            with db.readable_errors():
-                connection = self._begin(user or "")
-                try:
-                    with connection.cursor() as cursor:
-                        yield cursor
-                        cursor.execute("COMMIT")
-                except BaseException:
-                    with suppress(psycopg2.Error), connection.cursor() as cursor:
-                        cursor.execute("ROLLBACK")
-                    raise
-                finally:
-                    self._put_back(connection)
-        finally:
-            self._free.release()
+        with self._place(user), db.readable_errors():
+            connection = self._begin(user or "")
+            try:
+                with connection.cursor() as cursor:
+                    yield cursor
+                    cursor.execute("COMMIT")
+            except BaseException:
+                with suppress(psycopg2.Error), connection.cursor() as cursor:
+                    cursor.execute("ROLLBACK")
+                raise
+            finally:
+                self._put_back(connection)
 
     def close(self) -> None:
         """Close the idle sessions."""
@@ -72,6 +68,34 @@ class Database:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+    @contextmanager
+    def _place(self, user: str | None) -> Iterator[None]:
+        """Hold the right to a session; logins, which are nobody's yet, have no share to exceed."""
+        if user is not None:
+            with self._turn:
+                if not self._turn.wait_for(lambda: self._held[user] < self._share, self._wait):
+                    raise self._busy("Your share of the database sessions is")
+                self._held[user] += 1
+        try:
+            if not self._free.acquire(timeout=self._wait):
+                raise self._busy("All database sessions are")
+            try:
+                yield
+            finally:
+                self._free.release()
+        finally:
+            if user is not None:
+                with self._turn:
+                    self._held[user] -= 1
+                    if not self._held[user]:
+                        del self._held[user]
+                    self._turn.notify_all()
+
+    def _busy(self, what: str) -> CbmError:
+        return CbmError(
+            "busy", f"{what} in use, and none became free in {self._wait} s.", "Ask again."
+        )
 
     def _begin(self, user: str) -> Connection:
         """Begin a transaction in an idle session, or in a new one where the idle ones broke."""

@@ -20,6 +20,7 @@ from prometheus_client import (
     multiprocess,
 )
 
+from cbm_api.context import when_sent
 from cbm_core import __version__
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -69,5 +70,5 @@ def _count(response: Response) -> Response:
     method = request.method if request.method in _METHODS else "other"
     _requests.labels(method, route, str(response.status_code)).inc()
     _seconds.labels(route).observe(time.perf_counter() - g.started)
-    response.call_on_close(_in_work.dec)
+    when_sent(response, _in_work.dec)
     return response

@@ -99,8 +99,8 @@ class ApiSettings:
     database sessions; a request waits ``pool_wait_seconds`` for one. The server ends statements
     after ``statement_timeout_seconds``. ``cors_origins``, with spaces between, may be asked from by
     scripts of other sites. ``trusted_proxies`` stand between client and API. A worker process
-    answers a user ``requests_per_minute``. The log of reads goes back ``read_log_days`` (0: for
-    ever).
+    answers a user ``requests_per_minute``, and ``requests_at_once``: fewer than threads leave some
+    to others. The log of reads goes back ``read_log_days`` (0: for ever).
 
     Image chips are read from the scenes' files by ``raster_threads`` at a time in each worker
     process; a request waits ``raster_seconds`` for its own. What is too large to be answered at
@@ -108,7 +108,7 @@ class ApiSettings:
 
     Who logs in elsewhere (OpenID Connect) brings a token of ``oidc_issuer`` made for
     ``oidc_audience``, signed with a key of ``oidc_jwks`` (a file or an https address);
-    ``oidc_claim`` of it is the user's name.
+    ``oidc_claim`` of it is the user's name; it must be one that users cannot change.
     """
 
     listen: str = "127.0.0.1:8080"
@@ -120,6 +120,7 @@ class ApiSettings:
     cors_origins: str = ""
     trusted_proxies: int = 0
     requests_per_minute: int = 1200
+    requests_at_once: int = 6
     read_log_days: int = 365
     raster_threads: int = 8
     raster_seconds: int = 15
@@ -127,7 +128,7 @@ class ApiSettings:
     oidc_issuer: str | None = None
     oidc_audience: str | None = None
     oidc_jwks: str | None = None
-    oidc_claim: str = "preferred_username"
+    oidc_claim: str = "sub"
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,8 @@ def _check_api(api: ApiSettings, file: Path) -> None:
                 " https://host or https://host:port, with spaces between.",
             )
     positive = ("workers", "threads", "pool_size", "statement_timeout_seconds")
-    least = {**dict.fromkeys(positive, 1), "trusted_proxies": 0, "requests_per_minute": 1}
+    asked = ("requests_per_minute", "requests_at_once")
+    least = {**dict.fromkeys((*positive, *asked), 1), "trusted_proxies": 0}
     for name, number in least.items():
         if getattr(api, name) < number:
             raise CbmError(

@@ -16,6 +16,7 @@ from cbm_core.settings import Settings
 from tests.postgis import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
+UNLIMITED = {"requests_per_minute": 1_000_000, "requests_at_once": 1_000_000}
 
 
 @dataclass
@@ -34,7 +35,7 @@ def gunicorn(settings: Settings, folder: Path, patch: str = "", **api) -> Iterat
     port = free_port()
     given = {
         "database": {**settings.database, "user": "cbm_web"},
-        "api": {"listen": f"127.0.0.1:{port}", "requests_per_minute": 1_000_000, **api},
+        "api": {"listen": f"127.0.0.1:{port}", **UNLIMITED, **api},
     }
     given["storage"] = {k: v for k, v in asdict(settings.storage).items() if v is not None}
     lines = []

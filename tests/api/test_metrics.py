@@ -43,6 +43,16 @@ def test_requests_are_counted_by_route_and_status(db, asking):
     assert found[("cbm_api_requests_in_work",)] == in_work
 
 
+def test_a_file_that_was_sent_is_no_longer_in_work(db, asking):
+    anna = asking("anna", add_dataset(db))
+    key = ("cbm_api_requests_in_work",)
+    before = samples(figures(anna))[key]
+    with anna.get("/openapi/swagger/swagger-ui.css") as response:
+        assert response.status_code == 200
+        assert samples(figures(anna))[key] == before + 1
+    assert samples(figures(anna))[key] == before
+
+
 def test_no_more_labels_by_unknown_routes_and_methods(db, asking):
     anna = asking("anna", add_dataset(db))
     for number in range(3):

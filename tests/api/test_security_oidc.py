@@ -43,7 +43,9 @@ def claims(**changes):
         "aud": ["account", AUDIENCE],
         "iat": now,
         "exp": now + 300,
-        "preferred_username": "anna",
+        "sub": "anna",
+        # Users may change it at most providers.
+        "preferred_username": "paul",
         **changes,
     }
     return {name: value for name, value in given.items() if value is not None}
@@ -101,6 +103,12 @@ def test_a_token_is_its_user(client, key, alg):
     assert ask(client, signed(key, alg)) == (200, "anna")
 
 
+def test_who_calls_herself_like_another_user_is_not_that_user(client, db):
+    add_user(db, "paul")
+    assert ask(client, signed(preferred_username="paul")) == (200, "anna")
+    assert ask(client, signed(sub="mallory", preferred_username="paul")) == (401, "login_failed")
+
+
 def test_ed25519(client):
     assert ask(client, signed(ED, "Ed25519")) == (200, "anna")
 
@@ -125,11 +133,11 @@ def test_the_claim_is_the_settings(guarded, keys, db):
         {"exp": None},
         {"exp": "tomorrow"},
         {"nbf": 2**40},
-        {"preferred_username": None},
-        {"preferred_username": "nobody"},
-        {"preferred_username": ["anna"]},
-        {"preferred_username": "anna\0"},
-        {"preferred_username": "' OR name = 'anna"},
+        {"sub": None},
+        {"sub": "nobody"},
+        {"sub": ["anna"]},
+        {"sub": "anna\0"},
+        {"sub": "' OR name = 'anna"},
     ],
 )
 def test_claims_that_are_not_right(client, changes):
@@ -152,7 +160,7 @@ def test_forged_tokens(client):
     digest = hmac.digest(RSA.as_pem(private=False), text.encode(), "sha256")
     secret = f"{text}.{part(digest)}"
     header, payload, signature = signed().split(".")
-    swapped = f"{header}.{part(claims(preferred_username='root'))}.{signature}"
+    swapped = f"{header}.{part(claims(sub='root'))}.{signature}"
     mine = {"alg": "RS256", "jwk": STRANGER.as_dict(private=False)}
     carried = jwt.encode(mine, claims(), STRANGER, algorithms=["RS256"])
     for token in (

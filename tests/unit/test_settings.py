@@ -39,6 +39,7 @@ def test_owner_section_overrides_the_common_one(tmp_path):
         ('[api]\ncors_origins = "https://me:secret@a.example"\n', "https://host"),
         ("[api]\ntrusted_proxies = -1\n", "trusted_proxies"),
         ("[api]\nrequests_per_minute = 0\n", "requests_per_minute"),
+        ("[api]\nrequests_at_once = 0\n", "requests_at_once"),
         ("[api]\nread_log_days = 7\n", "30 or more"),
         ('[api]\noidc_issuer = "https://login.example"\n', "all three or none"),
     ],

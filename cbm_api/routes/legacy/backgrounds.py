@@ -9,17 +9,18 @@ from __future__ import annotations
 from html import escape
 from typing import Annotated, Any, Literal
 
-from flask import Response, g, jsonify, url_for
+from flask import Response, jsonify, url_for
 from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel, BeforeValidator, Field
 
-from cbm_api.context import database, log_read, public, reading, user
+from cbm_api.context import log_read, public, reading, user
 from cbm_api.imaging import backgrounds, pictures, rasters, wishes
 from cbm_api.imaging.tickets import Desk
 from cbm_api.imaging.windows import Place
 from cbm_api.queries import assets
 from cbm_api.queries.datasets import find_legacy
 from cbm_api.routes.legacy.parameters import ById, Latitude, Longitude
+from cbm_api.security import with_ticket
 from cbm_core.datasets.background import Background
 from cbm_core.db import Cursor
 from cbm_core.errors import CbmError
@@ -104,9 +105,7 @@ def background_by_parcel(query: BackgroundByParcel) -> Response:
 @public
 def background(path: _File) -> Response:
     """Answer with the picture that an address was given for; a login is not needed."""
-    with database().transaction(None) as cursor:
-        g.user, wish = Desk(cursor, "background").take(cursor, path.ticket)
-    lon, lat, size, side = wish
+    lon, lat, size, side = with_ticket("background", path.ticket)
     with reading() as cursor:
         found = _shown(cursor, lon, lat, size)
     if found is None:

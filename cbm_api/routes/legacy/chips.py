@@ -12,11 +12,11 @@ from datetime import UTC, date, datetime, time, timedelta
 from html import escape
 from typing import Annotated, Any, Literal
 
-from flask import Response, g, jsonify, url_for
+from flask import Response, jsonify, url_for
 from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel, Field
 
-from cbm_api.context import database, log_read, public, reading, user
+from cbm_api.context import log_read, public, reading, user
 from cbm_api.imaging import geotiff, pictures, rasters, wishes
 from cbm_api.imaging.tickets import Desk
 from cbm_api.imaging.windows import Place
@@ -24,6 +24,7 @@ from cbm_api.queries import assets
 from cbm_api.queries.assets import Image
 from cbm_api.queries.datasets import find_legacy
 from cbm_api.routes.legacy.parameters import ById, Latitude, Longitude, Text
+from cbm_api.security import with_ticket
 from cbm_core.db import Cursor
 from cbm_core.errors import CbmError
 
@@ -191,9 +192,7 @@ def chips_by_parcel(query: PicturesByParcel) -> Response:
 @public
 def chip(path: _File) -> Response:
     """Cut out the chip that a list gave the address of; a login is not needed."""
-    with database().transaction(None) as cursor:
-        g.user, wish = Desk(cursor, "chip").take(cursor, path.ticket)
-    scene, bands, lon, lat, size, lut = wish
+    scene, bands, lon, lat, size, lut = with_ticket("chip", path.ticket)
     with reading() as cursor:
         _require_shown(cursor, lon, lat, size)
         image = assets.image(cursor, scene, assets.square(lon, lat, size))
