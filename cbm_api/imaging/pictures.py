@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rasterio import warp
 from rasterio.crs import CRS
+from rasterio.transform import Affine
 
 from cbm_api.imaging.windows import Chip
 
@@ -64,21 +65,27 @@ def picture(chip: Chip, ranges: Sequence[Range], side: int) -> Image.Image:
     return image.resize((side, side), Image.Resampling.NEAREST)
 
 
-def outline(image: Image.Image, chip: Chip, shape: dict[str, Any]) -> None:
-    """Draw the borders of a GeoJSON (Multi)Polygon in degrees (EPSG:4326) into a chip's picture."""
-    moved = warp.transform_geom(CRS.from_epsg(4326), chip.crs, shape)
+def outline(image: Image.Image, shape: dict[str, Any], crs: CRS, grid: Affine) -> None:
+    """Draw the borders of a GeoJSON (Multi)Polygon in degrees (EPSG:4326).
+
+    ``grid`` maps the picture's pixels, (column, row), to ``crs``.
+    """
+    moved = warp.transform_geom(CRS.from_epsg(4326), crs, shape)
     parts = moved["coordinates"] if moved["type"] == "MultiPolygon" else [moved["coordinates"]]
-    rows, columns = chip.values.shape[1:]
-    across, down = image.width / columns, image.height / rows
     draw = ImageDraw.Draw(image)
-    grid = chip.transform
     for ring in (ring for part in parts for ring in part):
-        corners = [
-            ((x - grid.c) / grid.a * across, (y - grid.f) / grid.e * down) for x, y, *_ in ring
-        ]
+        corners = [((x - grid.c) / grid.a, (y - grid.f) / grid.e) for x, y, *_ in ring]
         # Dark beside bright: seen on any ground.
         draw.line(corners, fill=(0, 0, 0, 255), width=3)
         draw.line(corners, fill=(255, 255, 0, 255), width=1)
+
+
+def grid_of(image: Image.Image, chip: Chip) -> Affine:
+    """Return what maps the pixels of a chip's picture to the chip's reference system."""
+    rows, columns = chip.values.shape[1:]
+    grid = chip.transform
+    across, down = grid.a * columns / image.width, grid.e * rows / image.height
+    return Affine(across, 0.0, grid.c, 0.0, down, grid.f)
 
 
 def mosaic(cells: Sequence[Cell], side: int, columns: int) -> Image.Image:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cbm_api import period
 from cbm_api.context import log_read, reading
+from cbm_api.images import Images
 from cbm_api.imaging import backgrounds, geotiff, pictures, rasters, wishes
 from cbm_api.imaging.windows import Chip, Place
 from cbm_api.parameters import ParcelPath
@@ -58,17 +59,10 @@ class _Sized(BaseModel):
     )
 
 
-class _Which(BaseModel):
-    """Which images."""
-
-    model_config = ConfigDict(extra="forbid")
+class _Which(Images):
+    """Which images: by default those of the dataset's imagery."""
 
     card: Literal["s2", "bs", "c6", "c12"] = Field(default="s2", description="The kind of image.")
-    datetime: str | None = Field(
-        default=None,
-        max_length=80,
-        description="When: a day, or two with a slash between; by default the dataset's imagery.",
-    )
     max_cloud: float | None = Field(
         default=None,
         ge=0,
@@ -175,9 +169,7 @@ def chips(path: ParcelPath, query: ListQuery) -> dict[str, Any]:
 )
 def picture(path: _ScenePath, query: PictureQuery) -> Response:
     """Show a parcel in one image."""
-    with reading() as cursor:
-        _, parcel = _parcel(cursor, path)
-        image = assets.image(cursor, path.scene, parcel.shape)
+    parcel, image = _one(path)
     bands = wishes.composite(image.card, query.bands)
     chip = _read(image, bands, _place(parcel, query.size))
     shown = _picture(chip, image, parcel, query, query.side)
@@ -197,9 +189,7 @@ def picture(path: _ScenePath, query: PictureQuery) -> Response:
 )
 def window(path: _ScenePath, query: WindowQuery) -> Response:
     """Cut a parcel out of one image."""
-    with reading() as cursor:
-        _, parcel = _parcel(cursor, path)
-        image = assets.image(cursor, path.scene, parcel.shape)
+    parcel, image = _one(path)
     bands = query.bands.split(",") if query.bands else wishes.composite(image.card, None)
     chip = _read(image, bands, _place(parcel, query.size))
     tags = {"reference": image.reference, "obstime": image.obstime.isoformat(), "pid": parcel.pid}
@@ -255,6 +245,12 @@ def _parcel(cursor: Cursor, path: ParcelPath) -> tuple[Dataset, Parcel]:
     return dataset, assets.parcel(cursor, dataset, path.pid)
 
 
+def _one(path: _ScenePath) -> tuple[Parcel, Image]:
+    with reading() as cursor:
+        _, parcel = _parcel(cursor, path)
+        return parcel, assets.image(cursor, path.scene, parcel.shape)
+
+
 def _images(
     cursor: Cursor, dataset: Dataset, parcel: Parcel, query: _Which, most: int
 ) -> list[Image]:
@@ -279,7 +275,7 @@ def _picture(chip: Chip, image: Image, parcel: Parcel, query: _Shown, side: int)
     shades = wishes.ranges(chip, image.card, query.stretch, query.range)
     shown = pictures.picture(chip, shades, side)
     if query.outline:
-        pictures.outline(shown, chip, parcel.outline)
+        pictures.outline(shown, parcel.outline, chip.crs, pictures.grid_of(shown, chip))
     return shown
 
 

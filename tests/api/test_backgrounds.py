@@ -96,6 +96,38 @@ def test_the_client_gets_an_address_and_fetches_it_without_a_login(made, asking,
     assert 'src="http://' in page.text
 
 
+def test_the_parcel_is_drawn_into_pictures(made, asking, db):
+    set_background(made, source=orthophoto(made))
+    anna = asking("anna", made.dataset)
+    asked = {**PARCEL, "chipsize": 200, "extend": 200, "raw": ""}
+
+    def fetched(**given):
+        address = anna.get("/query/backgroundByParcelID", **asked, **given).text
+        return anna.client.get(urlsplit(address).path)
+
+    def file(answer):
+        with tiff(answer.data) as found:
+            return found.read()
+
+    plain = image(fetched().data)
+    np.testing.assert_array_equal(image(fetched(withGeometry="False").data), plain)
+    drawn = image(fetched(withGeometry="True").data)
+    rows, columns = np.nonzero((drawn != plain).any(axis=2))
+    assert (drawn[..., :2] == 255).all(axis=2).sum() > 100
+    # A metre a pixel: the parcel's sides, and a pixel more for the line.
+    box = transformed(SHAPES[0], "EPSG:32632", "EPSG:3857").bounds
+    shrunk = math.cos(math.radians(MIDDLE.y))
+    for found, length in ((columns, box[2] - box[0]), (rows, box[3] - box[1])):
+        assert found.max() - found.min() == pytest.approx(length * shrunk, abs=4)
+        assert (found.max() + found.min()) / 2 == pytest.approx(100, abs=2)
+    # A GeoTIFF is for calculating, as it was.
+    plain = file(fetched(iformat="tif"))
+    np.testing.assert_array_equal(file(fetched(iformat="tif", withGeometry="True")), plain)
+    address = anna.get("/query/backgroundByParcelID", **asked, withGeometry="True").text
+    sql(replace(db, database=db.connection("owner")), "UPDATE cbm.parcel SET known_to = now()")
+    assert anna.client.get(urlsplit(address).path).status_code == 404
+
+
 def test_places_without_a_parcel_of_ones_own_have_no_background(made, asking, db):
     set_background(made, source=orthophoto(made))
     other = add_dataset(db, aoi="xx")

@@ -77,6 +77,23 @@ def test_by_parcel_and_by_place_give_the_same_chip(made, asking):
     assert bodies[1] == bodies[2]
 
 
+def test_names_alone_are_what_a_batch_takes(made, asking):
+    for day in (1, 0):
+        scene(made, day)
+    anna = asking("anna", made.dataset)
+    names = [f"S2A_MSIL2A_{day:%Y%m%dT%H%M%S}_N0510" for day in DAYS[:2]]
+    for route, where in (("rawChipByLocation", HERE), ("rawChipByParcelID", PARCEL)):
+        # The predecessor's client names no band here.
+        found = anna.get(f"/query/{route}", **where, **PERIOD, onlylist="True").json
+        assert found == {"chips": names}
+        full = anna.get(f"/query/{route}", **where, **PERIOD, band="B04", onlylist="False").json
+        assert list(full) == ["dates", "chips"]
+    body = {**HERE, "tiles": found["chips"], "bands": ["B04"], "chipsize": 200}
+    assert len(anna.post("/query/rawChipsBatch", body).json["chips"]) == 2
+    bert = asking("bert", add_dataset(made.settings, aoi="xx"))
+    assert bert.get("/query/rawChipByLocation", **HERE, **PERIOD, onlylist="True").json == {}
+
+
 def test_a_batch_by_names(made, asking):
     for day in range(2):
         scene(made, day)
@@ -144,6 +161,8 @@ def test_more_than_24_chips_are_refused(made, asking):
     anna = asking("anna", made.dataset)
     answer = anna.get("/query/rawChipByLocation", **HERE, **PERIOD, band="B04")
     assert (answer.status_code, answer.json["code"]) == (400, "bad_parameter")
+    names = anna.get("/query/rawChipByLocation", **HERE, **PERIOD, onlylist="True").json["chips"]
+    assert len(names) == 25
     one_day = {"start_date": "2024-05-01", "end_date": "2024-05-01"}
     answer = anna.get("/query/rawChipByLocation", **HERE, **one_day, band="B04")
     assert len(answer.json["chips"]) == 14

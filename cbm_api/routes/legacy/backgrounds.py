@@ -12,14 +12,16 @@ from typing import Annotated, Any, Literal
 from flask import Response, jsonify, url_for
 from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel, BeforeValidator, Field
+from rasterio.crs import CRS
 
 from cbm_api.context import log_read, public, reading, user
 from cbm_api.imaging import backgrounds, pictures, rasters, wishes
 from cbm_api.imaging.tickets import Desk
 from cbm_api.imaging.windows import Place
 from cbm_api.queries import assets
+from cbm_api.queries.assets import Parcel
 from cbm_api.queries.datasets import find_legacy
-from cbm_api.routes.legacy.parameters import ById, Latitude, Longitude
+from cbm_api.routes.legacy.parameters import ById, Flag, Latitude, Longitude
 from cbm_api.security import with_ticket
 from cbm_core.datasets.background import Background
 from cbm_core.db import Cursor
@@ -28,6 +30,8 @@ from cbm_core.errors import CbmError
 api = APIBlueprint(
     "legacy_backgrounds", __name__, url_prefix="/query", abp_tags=[Tag(name="predecessor's routes")]
 )
+# What backgrounds are in.
+_MERCATOR = CRS.from_epsg(3857)
 
 
 class _Wanted(BaseModel):
@@ -57,6 +61,10 @@ class BackgroundByLocation(_Wanted):
 
 class BackgroundByParcel(_Wanted, ById):
     """A picture of the ground around a parcel."""
+
+    withGeometry: Flag = Field(  # noqa: N815
+        default=False, description="Draw the parcel's borders; into png only."
+    )
 
 
 class _File(BaseModel):
@@ -98,22 +106,28 @@ def background_by_parcel(query: BackgroundByParcel) -> Response:
             parcel = assets.parcel(cursor, dataset, query.pid)
         except CbmError:
             return jsonify({})
-        return _answer(cursor, parcel.lon, parcel.lat, query)
+        named = (query.aoi, query.year, query.ptype, query.pid)
+        drawn = named if query.withGeometry else None
+        return _answer(cursor, parcel.lon, parcel.lat, query, drawn)
 
 
 @api.get("/backgrounds/<ticket>/<name>", responses=_FILES, summary="A background, by its address")
 @public
 def background(path: _File) -> Response:
     """Answer with the picture that an address was given for; a login is not needed."""
-    lon, lat, size, side = with_ticket("background", path.ticket)
+    lon, lat, size, side, drawn = with_ticket("background", path.ticket)
     with reading() as cursor:
         found = _shown(cursor, lon, lat, size)
+        parcel = _drawn(cursor, *drawn) if found and drawn else None
     if found is None:
         raise CbmError("not_found", "None of your parcels with an orthophoto is there.")
     pixels, grid = rasters.current().ground(found, Place(lon, lat, size), side)
-    if path.name.endswith(".png"):
-        return Response(pictures.png(backgrounds.picture(pixels)), content_type="image/png")
-    return Response(backgrounds.geotiff(pixels, grid), content_type="image/tiff")
+    if not path.name.endswith(".png"):
+        return Response(backgrounds.geotiff(pixels, grid), content_type="image/tiff")
+    picture = backgrounds.picture(pixels)
+    if parcel:
+        pictures.outline(picture, parcel.outline, _MERCATOR, grid)
+    return Response(pictures.png(picture), content_type="image/png")
 
 
 def _shown(cursor: Cursor, lon: float, lat: float, size: float) -> Background | None:
@@ -125,8 +139,24 @@ def _shown(cursor: Cursor, lon: float, lat: float, size: float) -> Background | 
     return Background.of(near.settings)
 
 
-def _answer(cursor: Cursor, lon: float, lat: float, query: _Wanted) -> Response:
-    ticket = Desk(cursor, "background").issue(user(), lon, lat, query.extend, query.chipsize)
+def _drawn(cursor: Cursor, aoi: str, year: int, layer: str, pid: str) -> Parcel:
+    dataset = find_legacy(cursor, aoi, year, layer)
+    if dataset is None:
+        raise CbmError("not_found", "The parcel is not yours to look at.")
+    log_read(cursor, dataset.name, [pid])
+    return assets.parcel(cursor, dataset, pid)
+
+
+def _answer(
+    cursor: Cursor,
+    lon: float,
+    lat: float,
+    query: _Wanted,
+    drawn: tuple[str, int, str, str] | None = None,
+) -> Response:
+    """Answer with the picture's address; ``drawn`` names a parcel to be drawn into it."""
+    desk = Desk(cursor, "background")
+    ticket = desk.issue(user(), lon, lat, query.extend, query.chipsize, drawn)
     # A browser shows no GeoTIFF: who asks for one wants its address.
     is_program = query.raw is not None or query.iformat == "tif"
     address = url_for(

@@ -23,7 +23,7 @@ from cbm_api.imaging.windows import Place
 from cbm_api.queries import assets
 from cbm_api.queries.assets import Image
 from cbm_api.queries.datasets import find_legacy
-from cbm_api.routes.legacy.parameters import ById, Latitude, Longitude, Text
+from cbm_api.routes.legacy.parameters import ById, Flag, Latitude, Longitude, Text
 from cbm_api.security import with_ticket
 from cbm_core.db import Cursor
 from cbm_core.errors import CbmError
@@ -31,7 +31,7 @@ from cbm_core.errors import CbmError
 api = APIBlueprint(
     "legacy_chips", __name__, url_prefix="/query", abp_tags=[Tag(name="predecessor's routes")]
 )
-MOST_CHIPS, MOST_OF_BATCH = 24, 36
+MOST_CHIPS, MOST_OF_BATCH, MOST_NAMES = 24, 36, 2000
 _PICTURE_PIXELS, _PICTURE_M, _COLUMNS = 128, 1280.0, 8
 _CARDS = {"LEVEL2A": "s2", "LEVEL2AP": "s2", "CARD-BS": "bs", "CARD-COH6": "c6"}
 _TIME = "%Y%m%dT%H%M%S"
@@ -48,6 +48,10 @@ class _Period(BaseModel):
         """Return from when to before when, UTC."""
         return _bounds(self.start_date, self.end_date)
 
+    def most(self) -> int:
+        """Return how many images are looked for: one more than are answered with."""
+        return MOST_CHIPS + 1
+
 
 class _At(BaseModel):
     lon: Longitude = Field(description="Longitude in degrees.")
@@ -57,6 +61,11 @@ class _At(BaseModel):
 class _Raw(_Period):
     band: Band = "B08"
     chipsize: Size = Field(default=1280, description="Metres.")
+    onlylist: Flag = Field(default=False, description="The names of the images alone, up to 2,000.")
+
+    def most(self) -> int:
+        """Return how many images are looked for."""
+        return MOST_NAMES if self.onlylist else super().most()
 
 
 class _Pictured(_Period):
@@ -107,7 +116,10 @@ class RadarBatch(_At):
 
 
 class ChipUrls(BaseModel):
-    """Times (UTC) and addresses, relative to this server and valid for an hour."""
+    """Times (UTC) and addresses, relative to this server and valid for an hour.
+
+    With `onlylist` there are no times, and `chips` are the names of the images.
+    """
 
     dates: list[str] | None = None
     chips: list[str] | None = None
@@ -134,7 +146,7 @@ def raw_chip_by_location(query: RawByLocation) -> Response:
     """List GeoTIFF chips of one band around a place that lies on your parcels."""
     with reading() as cursor:
         found = _around(cursor, query, query.chipsize, query)
-        return _listed(cursor, found, [query.band], query.chipsize)
+        return _answer(cursor, found, query)
 
 
 @api.get("/rawChipByParcelID", responses={200: ChipUrls}, summary="Chips around a parcel")
@@ -143,7 +155,7 @@ def raw_chip_by_parcel(query: RawByParcel) -> Response:
     """List GeoTIFF chips of one band around a parcel."""
     with reading() as cursor:
         found = _of_parcel(cursor, query, query)
-        return _listed(cursor, found, [query.band], query.chipsize)
+        return _answer(cursor, found, query)
 
 
 @api.post("/rawChipsBatch", responses={200: ChipUrls}, summary="Bands of images that are known")
@@ -215,7 +227,7 @@ def _around(cursor: Cursor, at: _At, size: float, asked: _Period) -> Found:
     if not _is_shown(cursor, at, size):
         return None
     point = assets.point(at.lon, at.lat)
-    return at, assets.images(cursor, "s2", point, asked.bounds(), MOST_CHIPS + 1)
+    return at, assets.images(cursor, "s2", point, asked.bounds(), asked.most())
 
 
 def _of_parcel(cursor: Cursor, named: ById, asked: _Period) -> Found:
@@ -227,7 +239,7 @@ def _of_parcel(cursor: Cursor, named: ById, asked: _Period) -> Found:
         parcel = assets.parcel(cursor, dataset, named.pid)
     except CbmError:
         return None
-    found = assets.images(cursor, "s2", parcel.shape, asked.bounds(), MOST_CHIPS + 1)
+    found = assets.images(cursor, "s2", parcel.shape, asked.bounds(), asked.most())
     return _At(lon=parcel.lon, lat=parcel.lat), found
 
 
@@ -242,6 +254,12 @@ def _is_shown(cursor: Cursor, at: _At, size: float) -> bool:
 def _require_shown(cursor: Cursor, lon: float, lat: float, size: float) -> None:
     if not _is_shown(cursor, _At(lon=lon, lat=lat), size):
         raise CbmError("not_found", "None of your parcels is there.")
+
+
+def _answer(cursor: Cursor, found: Found, asked: _Raw) -> Response:
+    if found and asked.onlylist:
+        return jsonify({"chips": [image.reference for image in found[1]]})
+    return _listed(cursor, found, [asked.band], asked.chipsize)
 
 
 def _listed(
