@@ -25,6 +25,7 @@ from rasterio.windows import Window
 
 from benchmarks import workload
 from benchmarks.harness import Report, Timing, main, measure
+from cbm_core.settings import StorageSettings
 from cbm_extract.plan.runs import Runs
 from cbm_extract.read import staging
 from cbm_extract.read.ahead import Decoder
@@ -96,12 +97,21 @@ def _cases(
 
                     def case(read=read, settings=settings, href=href, runs=runs) -> None:
                         staging.prepare(settings)
-                        # GDAL has its own name for the file of credentials.
-                        os.environ["CPL_AWS_CREDENTIALS_FILE"] = str(settings.credentials_file)
+                        _tell_gdal(settings)
                         read(href, runs)
 
                     cases[f"{form} {place} {need}: {way}"] = case
     return cases
+
+
+def _tell_gdal(settings: StorageSettings) -> None:
+    os.environ |= {
+        "AWS_S3_ENDPOINT": str(settings.endpoint).removeprefix("http://"),
+        "AWS_HTTPS": "NO",
+        "AWS_VIRTUAL_HOSTING": "FALSE",
+        "AWS_REGION": settings.region,
+        "CPL_AWS_CREDENTIALS_FILE": str(settings.credentials_file),
+    }
 
 
 def _band(href: str, runs: Runs) -> None:

@@ -17,9 +17,9 @@ from rasterio.transform import Affine, array_bounds
 from rasterio.windows import Window
 
 from cbm_api.imaging import sources
-from cbm_api.imaging.remote import Web
 from cbm_api.imaging.windows import Place
 from cbm_core.datasets.background import Background
+from cbm_core.remote.web import Access
 
 _WHAT = "the background"
 _MERCATOR = CRS.from_epsg(3857)
@@ -39,7 +39,7 @@ _WMS = """<Service name="WMS"><Version>1.1.1</Version><ServerUrl>{url}</ServerUr
 
 
 def read(
-    background: Background, place: Place, side: int, web: Web
+    background: Background, place: Place, side: int, access: Access
 ) -> tuple[NDArray[np.uint8], Affine]:
     """Return the ground at a place: uint8 [4, side, side] (red, green, blue, opacity).
 
@@ -54,7 +54,7 @@ def read(
     size = place.size_m / math.cos(math.radians(place.lat))
     pixel = size / side
     grid = Affine(pixel, 0.0, x - size / 2, 0.0, -pixel, y + size / 2)
-    with _opened(background, web) as dataset:
+    with _opened(background, access) as dataset:
         pixels, transform = _around(dataset, array_bounds(side, side, grid), side)
         crs = dataset.crs
     ground = np.zeros((4, side, side), np.uint8)
@@ -108,7 +108,7 @@ def geotiff(pixels: NDArray[np.uint8], grid: Affine) -> bytes:
         return bytes(memory.getbuffer())
 
 
-def _opened(background: Background, web: Web) -> AbstractContextManager[DatasetReader]:
+def _opened(background: Background, access: Access) -> AbstractContextManager[DatasetReader]:
     if background.layers:
         service = _WMS.format(url=escape(background.source), layers=escape(background.layers))
         across = 256 * 2**background.zoom
@@ -123,6 +123,6 @@ def _opened(background: Background, web: Web) -> AbstractContextManager[DatasetR
             "<TileCountY>1</TileCountY><YOrigin>top</YOrigin>"
         )
     else:
-        return sources.opened(background.source, web, _WHAT)
+        return sources.opened(background.source, access, _WHAT)
     text = _SERVICE.format(service=service, window=window, half=_HALF_WORLD, seconds=_SECONDS)
-    return sources.service(text, web, _WHAT)
+    return sources.service(text, access, _WHAT)

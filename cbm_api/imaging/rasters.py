@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -14,16 +16,17 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from cbm_api.imaging import backgrounds, windows
-from cbm_api.imaging.remote import Web
 from cbm_api.imaging.windows import Asset, Chip, Place
 from cbm_core.datasets.background import Background
 from cbm_core.errors import CbmError
+from cbm_core.remote.web import Access, Patience
 from cbm_core.settings import Settings
 
 ResultT = TypeVar("ResultT")
 
 # Whoever would wait behind more reads than this is told to come again.
 _MOST_WAITING = 512
+_PIECE = 32 * 1024  # bytes; a chip needs little of a file
 # What fails for one image only, so that the others can be shown.
 _OF_ONE_IMAGE = frozenset({"raster_missing", "raster_damaged"})
 
@@ -34,7 +37,8 @@ class Rasters:
     def __init__(self, settings: Settings) -> None:
         """Prepare."""
         self.seconds = settings.api.raster_seconds
-        self._web = Web(settings.storage, self.seconds)
+        patience = Patience(3, pause=0.2, connect=5.0, silence=float(self.seconds))
+        self._access = Access(settings.storage, patience, _PIECE)
         self._threads = settings.api.raster_threads
         self._executor: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
@@ -60,12 +64,13 @@ class Rasters:
                 ``busy``, ``bad_parameter``.
 
         """
+        access = self._until()
         tasks = [
             (number, task)
             for number, (assets, place, what) in enumerate(wanted)
-            for task in _by_file(assets, place, what, self._web)
+            for task in _by_file(assets, place, what, access)
         ]
-        read = self.run([task for _, task in tasks])
+        read = self._run([task for _, task in tasks])
         layers: list[list[windows.Layer]] = [[] for _ in wanted]
         errors: dict[int, CbmError] = {}
         for (number, _), result in zip(tasks, read, strict=True):
@@ -87,13 +92,17 @@ class Rasters:
             CbmError: as :meth:`chip`.
 
         """
-        (found,) = self.run([lambda: backgrounds.read(background, place, side, self._web)])
+        access = self._until()
+        (found,) = self._run([lambda: backgrounds.read(background, place, side, access)])
         if isinstance(found, CbmError):
             raise found
         return found
 
-    def run(self, tasks: Sequence[Callable[[], ResultT]]) -> list[ResultT | CbmError]:
-        """Do tasks that read files; see :meth:`chips`."""
+    def _until(self) -> Access:
+        """Let threads end when whoever asks has gone."""
+        return replace(self._access, until=time.monotonic() + self.seconds)
+
+    def _run(self, tasks: Sequence[Callable[[], ResultT]]) -> list[ResultT | CbmError]:
         futures = self._submit(tasks)
         _, late = wait(futures, timeout=self.seconds)
         for future in late:
@@ -133,7 +142,7 @@ def current() -> Rasters:
 
 
 def _by_file(
-    assets: dict[str, Asset], place: Place, what: str, web: Web
+    assets: dict[str, Asset], place: Place, what: str, access: Access
 ) -> list[Callable[[], list[windows.Layer]]]:
     """Return one task per file: bands of the same file are read together."""
     by_href = sorted(assets.items(), key=lambda item: item[1].href)
@@ -143,7 +152,7 @@ def _by_file(
 
     def task(href: str, bands: dict[str, Asset]) -> Callable[[], list[windows.Layer]]:
         named = f"{', '.join(bands)} of {what}"
-        return lambda: windows.read(href, bands, place, named, web)
+        return lambda: windows.read(href, bands, place, named, access)
 
     return [task(href, bands) for href, bands in groups]
 

@@ -1,7 +1,9 @@
 """Opening the files of scenes and orthophotos, and what it means when that fails.
 
 Names of files come from the catalogue and from a dataset's settings only, never from a request.
-GDAL opens plain rasters: formats that fetch other files (VRT, WMS, ...) are not among them.
+GDAL opens plain rasters: formats that fetch other files (VRT, WMS, ...) are not among them. Its own
+/vsis3/ and /vsicurl/ are not used: rasterio calls GDAL for a file's facts with Python's global lock
+held, so that a storage that says nothing would stop the whole process.
 Nothing of remote files is kept, so that a storage that was away, or a file that was replaced, is
 seen as it is now.
 """
@@ -9,6 +11,8 @@ seen as it is now.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
@@ -16,16 +20,22 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import rasterio
+from rasterio.abc import FileContainer
 from rasterio.errors import RasterioError
 from rasterio.session import DummySession
 
-from cbm_api.imaging.remote import RemoteFolder, Web
 from cbm_core.errors import CbmError
+from cbm_core.remote.addresses import remote_address, shown
+from cbm_core.remote.files import RemoteFolder
+from cbm_core.remote.objects import RemoteObject
+from cbm_core.remote.web import Access
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 Options = dict[str, str | int]
+
+FileContainer.register(RemoteFolder)
 
 _log = logging.getLogger("cbm_api")
 _BY_SUFFIX = {".jp2": "JP2OpenJPEG", ".j2k": "JP2OpenJPEG", ".img": "ENVI", ".bsq": "ENVI"}
@@ -37,7 +47,7 @@ _GDAL: Options = {
 
 
 @contextmanager
-def opened(href: str, web: Web, what: str) -> Iterator[DatasetReader]:
+def opened(href: str, access: Access, what: str) -> Iterator[DatasetReader]:
     """Open a raster for the length of the block; ``what`` names it in messages.
 
     Failures to read its pixels in the block are told as those to open it. Addresses and paths come
@@ -48,12 +58,15 @@ def opened(href: str, web: Web, what: str) -> Iterator[DatasetReader]:
 
     """
     folder = None
-    name = _local_name(href)
-    if href.startswith(("s3://", "http://", "https://")):
-        name = f"/remote/{href.partition('?')[0].rpartition('/')[2]}"
-        folder = RemoteFolder(web, href, name)
+    name, address = _local_name(href), remote_address(href)
+    if address is not None:
+        name = f"/remote/{shown(address).rpartition('/')[2]}"
+        try:
+            folder = RemoteFolder(name, RemoteObject(address, access))
+        except CbmError as error:
+            raise _told(error, what) from None
     if not name:
-        _log.warning("%s: rasters are not read from %s", what, href.partition("?")[0])
+        _log.warning("%s: rasters are not read from %s", what, shown(href))
         raise CbmError("raster_damaged", f"The catalogue's entry of {what} is no address.")
     driver = _BY_SUFFIX.get(PurePath(name).suffix.lower(), "GTiff")
     # ENVI's header is a file of its own, found by asking for it by name.
@@ -63,14 +76,13 @@ def opened(href: str, web: Web, what: str) -> Iterator[DatasetReader]:
             yield dataset
     except CbmError as error:
         # GDAL's words do not tell what the network said.
-        raise (_trouble(folder, what) if folder else None) or error from None
-    trouble = _trouble(folder, what) if folder else None
-    if trouble:
-        raise trouble
+        raise (_told(folder.trouble, what) if folder and folder.trouble else error) from None
+    if folder and folder.trouble:
+        raise _told(folder.trouble, what)
 
 
 @contextmanager
-def service(description: str, web: Web, what: str) -> Iterator[DatasetReader]:
+def service(description: str, access: Access, what: str) -> Iterator[DatasetReader]:
     """Open a map service that GDAL's driver WMS is told of, for the length of the block.
 
     ``description`` is XML, https://gdal.org/en/stable/drivers/raster/wms.html.
@@ -79,9 +91,10 @@ def service(description: str, web: Web, what: str) -> Iterator[DatasetReader]:
         CbmError: ``raster_unreachable``.
 
     """
-    own: Options = {"GDAL_HTTP_TIMEOUT": web.seconds, "GDAL_HTTP_CONNECTTIMEOUT": 5}
-    if web.ca_file:
-        own["GDAL_CURL_CA_BUNDLE"] = web.ca_file
+    left = max(math.ceil(access.until - time.monotonic()), 1)
+    own: Options = {"GDAL_HTTP_TIMEOUT": left, "GDAL_HTTP_CONNECTTIMEOUT": 5}
+    if access.storage.ca_file:
+        own["GDAL_CURL_CA_BUNDLE"] = access.storage.ca_file
     try:
         with _open(description, "WMS", what, own, None) as dataset:
             yield dataset
@@ -126,11 +139,10 @@ def _unreachable(what: str) -> CbmError:
     )
 
 
-def _trouble(folder: RemoteFolder, what: str) -> CbmError | None:
-    if folder.trouble is None:
-        return None
-    _log.warning("%s: %s", what, folder.trouble)
-    return _missing(what) if folder.trouble.missing else _unreachable(what)
+def _told(trouble: CbmError, what: str) -> CbmError:
+    """Log what the network said, and return what of it is told."""
+    _log.warning("%s: %s", what, trouble.message)
+    return _missing(what) if trouble.code == "raster_missing" else _unreachable(what)
 
 
 def _local_name(href: str) -> str:

@@ -15,8 +15,8 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from cbm_api.imaging import sources
-from cbm_api.imaging.remote import Web
 from cbm_core.errors import CbmError
+from cbm_core.remote.web import Access
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -69,7 +69,9 @@ class Layer:
     crs: CRS
 
 
-def read(href: str, bands: dict[str, Asset], place: Place, what: str, web: Web) -> list[Layer]:
+def read(
+    href: str, bands: dict[str, Asset], place: Place, what: str, access: Access
+) -> list[Layer]:
     """Read the bands that are in one file.
 
     Raises:
@@ -77,7 +79,7 @@ def read(href: str, bands: dict[str, Asset], place: Place, what: str, web: Web) 
             ``bad_parameter`` when the place has more than MOST_PIXELS pixels a side.
 
     """
-    with sources.opened(href, web, what) as dataset:
+    with sources.opened(href, access, what) as dataset:
         if dataset.crs is None or not dataset.transform.is_rectilinear:
             raise sources.damaged(what)
         window = _window(dataset, place)

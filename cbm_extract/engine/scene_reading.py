@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbm_core.errors import CbmError
+from cbm_core.remote.addresses import shown
 from cbm_extract.engine.areas import Area, Areas
 from cbm_extract.engine.jobs import Job
 from cbm_extract.engine.pouring import NegativeShare, blamed, pour, read_one
 from cbm_extract.engine.slices import Classes, JobResult, tile_rank
 from cbm_extract.plan.lattice import Grid, Placement, canonical_crs, place
 from cbm_extract.plan.runs import Runs
-from cbm_extract.read import gdal
 from cbm_extract.read.ahead import Decoder
 from cbm_extract.read.header import RasterHeader
 from cbm_extract.read.strips import Band, Strip, open_band
@@ -236,7 +236,7 @@ def _check_place(scene: SceneRow, header: RasterHeader) -> None:
         return
     raise CbmError(
         "raster_misplaced",
-        f"{gdal.shown(header.href)} covers {_rectangle(here)}; expected a raster within"
+        f"{shown(header.href)} covers {_rectangle(here)}; expected a raster within"
         f" {_rectangle(there)}, where {scene.name} is catalogued.",
         "Put the right file there, or catalogue the scene anew, then retry.",
     )

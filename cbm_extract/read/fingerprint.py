@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cbm_extract.read import gdal
-from cbm_extract.read.remote import RemoteObject
+from cbm_core.remote.addresses import missing, remote_address
+from cbm_core.remote.objects import version_of
+from cbm_extract.read import gdal, remote
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ def fingerprint(href: str) -> Fingerprint:
         try:
             status = path.stat()
         except FileNotFoundError:
-            raise gdal.missing(href) from None
+            raise missing(href) from None
         return Fingerprint(size=status.st_size, mtime_ns=status.st_mtime_ns)
-    address = gdal.remote_address(href)
+    address = remote_address(href)
     if address is None:
         return Fingerprint()
-    remote = RemoteObject(address, first=1)
-    return Fingerprint(size=remote.size, etag=remote.version)
+    size, version = version_of(address, remote.access())
+    return Fingerprint(size=size, etag=version)

@@ -2,7 +2,7 @@
 
 Everything that may differ between hosts is fixed here: the formats GDAL may try, what it may look
 at besides the file itself, and how it treats damaged files. Remote files reach GDAL through
-:mod:`cbm_extract.read.remote`: its own /vsicurl/ and /vsis3/ take a connection that is cut in the
+:mod:`cbm_core.remote`: its own /vsicurl/ and /vsis3/ take a connection that is cut in the
 middle of a header for the end of the file, and open the file without the tags that are missing.
 """
 
@@ -19,11 +19,13 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 
 from cbm_core.errors import CbmError
+from cbm_core.remote.addresses import missing, remote_address, shown
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-    from cbm_extract.read.remote import Pieces, RemoteFolder, RemoteObject
+    from cbm_core.remote.files import RemoteFolder
+    from cbm_core.remote.objects import RemoteObject
 
 # GDAL knows some 80 formats, and several (VRT, WMS, ...) are programs more than files: they fetch
 # other files and addresses. Only plain rasters are opened. A COG is a GeoTIFF to GDAL.
@@ -41,7 +43,6 @@ _OPTIONS: dict[str, str | int] = {
     # Strips are whole rows of blocks, so nothing is read twice and a large cache is waste.
     "GDAL_CACHEMAX": 64 * 2**20,  # bytes
 }
-_SCHEMES = ("http://", "https://", "s3://")
 
 
 def local_path(href: str) -> Path | None:
@@ -99,14 +100,6 @@ def gdal_name(href: str) -> str:
     )
 
 
-def remote_address(href: str) -> str | None:
-    """Return the ``s3://`` or ``http(s)://`` address that an href means, None for other hrefs."""
-    if href.startswith("/vsis3/"):
-        return f"s3://{href.removeprefix('/vsis3/')}"
-    address = href.removeprefix("/vsicurl/")
-    return address if address.startswith(_SCHEMES) else None
-
-
 @contextmanager
 def open_raster(href: str) -> Iterator[DatasetReader]:
     """Open a raster read-only under the fixed GDAL settings for the length of the block.
@@ -131,27 +124,28 @@ def open_raster(href: str) -> Iterator[DatasetReader]:
     address = remote_address(href)
     folder = None
     if address is not None:
-        from cbm_extract.read.remote import Pieces, RemoteFolder, RemoteObject
+        from cbm_core.remote.files import RemoteFolder
+        from cbm_extract.read.remote import opened
 
-        folder = RemoteFolder(name, Pieces(RemoteObject(address)))
+        folder = RemoteFolder(name, opened(address))
     with rasterio.Env(**_OPTIONS), _open(href, name, folder) as dataset:
         if folder is None:
             yield dataset
             return
-        _PIECES[dataset.name] = folder.pieces
+        _FOLDERS[dataset.name] = folder
         try:
             yield dataset
         finally:
-            del _PIECES[dataset.name]
+            del _FOLDERS[dataset.name]
 
 
 @contextmanager
 def _unpacked(href: str, archive: str) -> Iterator[str]:
     """Copy a remote archive, and give the href of the same member in the copy."""
-    from cbm_extract.read.remote import RemoteObject
+    from cbm_extract.read.remote import opened
     from cbm_extract.read.staging import copy_of
 
-    with copy_of(RemoteObject(archive)) as copy:
+    with copy_of(opened(archive)) as copy:
         path = copy.path() if copy else None
         if path is None:
             raise CbmError(
@@ -163,19 +157,19 @@ def _unpacked(href: str, archive: str) -> Iterator[str]:
 
 
 # Of the remote files that are open, by the name GDAL has for them.
-_PIECES: dict[str, Pieces] = {}
+_FOLDERS: dict[str, RemoteFolder] = {}
 
 
 def trouble(dataset: DatasetReader) -> CbmError | None:
     """Return what went wrong in reading a remote file, although GDAL may not have said so."""
-    pieces = _PIECES.get(dataset.name)
-    return pieces.trouble if pieces else None
+    folder = _FOLDERS.get(dataset.name)
+    return folder.trouble if folder else None
 
 
 def remote_of(dataset: DatasetReader) -> RemoteObject | None:
     """Return the remote file that an open dataset is, None for a local one."""
-    pieces = _PIECES.get(dataset.name)
-    return pieces.remote if pieces else None
+    folder = _FOLDERS.get(dataset.name)
+    return folder.remote if folder else None
 
 
 def _open(href: str, name: str, folder: RemoteFolder | None) -> DatasetReader:
@@ -189,8 +183,8 @@ def _open(href: str, name: str, folder: RemoteFolder | None) -> DatasetReader:
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
                 dataset = rasterio.open(name, driver=driver, opener=folder)
         except RasterioIOError as error:
-            if folder and folder.pieces.trouble:
-                raise folder.pieces.trouble from error
+            if folder and folder.trouble:
+                raise folder.trouble from error
             if "not recognized" not in str(error):
                 raise _opening_error(href, error) from error
             first = first or error
@@ -198,9 +192,9 @@ def _open(href: str, name: str, folder: RemoteFolder | None) -> DatasetReader:
             if folder:
                 # Looks for a mask beside the file, which rasterio can do in this thread only.
                 _ = dataset.mask_flag_enums
-                if folder.pieces.trouble:
+                if folder.trouble:
                     dataset.close()
-                    raise folder.pieces.trouble
+                    raise folder.trouble
             return dataset
     raise CbmError(
         "not_a_raster",
@@ -218,39 +212,6 @@ def _opening_error(href: str, error: RasterioError) -> CbmError:
         f"{shown(href)} cannot be opened: {text}.",
         "Fetch or make the file again.",
     )
-
-
-def missing(href: str) -> CbmError:
-    """Say that a raster is not where the catalogue says it is."""
-    return CbmError(
-        "raster_missing",
-        f"The raster {shown(href)} does not exist.",
-        "Correct the catalogue's entry, or put the file there.",
-    )
-
-
-def unreachable(href: str, text: str) -> CbmError:
-    """Say that a remote raster could not be had."""
-    return CbmError(
-        "raster_unreachable",
-        f"{shown(href)} cannot be reached: {text}.",
-        "Check network and address, then run the same command again.",
-    )
-
-
-def forbidden(href: str, text: str) -> CbmError:
-    """Say that the storage refuses whoever asks."""
-    return CbmError(
-        "raster_forbidden",
-        f"The storage refuses to hand out {shown(href)}: {text}.",
-        "Check keys and rights of the credentials ([storage] in the settings) and this host's"
-        " clock, then retry. Storage that hides what exists answers so for missing files too.",
-    )
-
-
-def shown(href: str) -> str:
-    """Return an href without its query, which may be somebody's signature."""
-    return href.partition("?")[0] if remote_address(href) else href
 
 
 def reason(error: BaseException) -> str:

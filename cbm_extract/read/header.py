@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cbm_core.errors import CbmError
+from cbm_core.remote.addresses import shown
 from cbm_extract.read import gdal
 from cbm_extract.read.fingerprint import fingerprint
 from cbm_extract.scene import Extent
@@ -83,13 +84,13 @@ def _checked(href: str, dataset: DatasetReader) -> RasterHeader:
     if transform.is_identity:
         raise CbmError(
             "raster_without_georeference",
-            f"{gdal.shown(href)} does not say where on Earth it lies.",
+            f"{shown(href)} does not say where on Earth it lies.",
             "Write its georeference into the file; world files and other sidecars are not read.",
         )
     if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
         raise CbmError(
             "raster_not_north_up",
-            f"{gdal.shown(href)} is rotated or mirrored; expected rows that run west to east and"
+            f"{shown(href)} is rotated or mirrored; expected rows that run west to east and"
             f" from north to south, found the transform {tuple(transform)[:6]}.",
             "Warp it to a north-up grid first.",
         )
@@ -97,7 +98,7 @@ def _checked(href: str, dataset: DatasetReader) -> RasterHeader:
     if unsupported:
         raise CbmError(
             "raster_type_unsupported",
-            f"{gdal.shown(href)} holds {', '.join(unsupported)}; expected integers or floats.",
+            f"{shown(href)} holds {', '.join(unsupported)}; expected integers or floats.",
             "Derive an intensity or amplitude raster first.",
         )
     header = RasterHeader(
@@ -121,14 +122,14 @@ def _crs(href: str, dataset: DatasetReader) -> str:
     if not dataset.crs:
         raise CbmError(
             "raster_without_crs",
-            f"{gdal.shown(href)} has no coordinate reference system.",
+            f"{shown(href)} has no coordinate reference system.",
             "Write it into the file (gdal_edit.py -a_srs EPSG:...).",
         )
     authority = dataset.crs.to_authority()
     if authority is None:
         raise CbmError(
             "raster_crs_unknown",
-            f"The coordinate reference system of {gdal.shown(href)} has no authority code:"
+            f"The coordinate reference system of {shown(href)} has no authority code:"
             f" {dataset.crs.to_wkt()[:120]}.",
             "Assign the EPSG code that is meant (gdal_edit.py -a_srs EPSG:...).",
         )
@@ -146,7 +147,7 @@ def _check_size(header: RasterHeader, dataset: DatasetReader) -> None:
     if size is not None and size < expected:
         raise CbmError(
             "raster_damaged",
-            f"{gdal.shown(header.href)} is truncated: its header promises {expected} bytes, it has"
+            f"{shown(header.href)} is truncated: its header promises {expected} bytes, it has"
             f" {size}.",
             "Fetch or make the file again.",
         )

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbm_core.errors import CbmError
+from cbm_core.remote.addresses import shown
 from cbm_extract.plan.runs import Runs
-from cbm_extract.read import gdal
 from cbm_extract.read.blocks import BlockReader
 from cbm_extract.read.header import RasterHeader
 from cbm_extract.read.staging import Copy
@@ -99,6 +99,6 @@ class _Renamed:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if self._path is None or not isinstance(error, CbmError):
             return
-        message = error.message.replace(str(self._path), gdal.shown(self._href))
-        details = {**error.details, "href": gdal.shown(self._href)}
+        message = error.message.replace(str(self._path), shown(self._href))
+        details = {**error.details, "href": shown(self._href)}
         raise CbmError(error.code, message, error.hint, **details) from error

@@ -21,9 +21,10 @@ from pathlib import Path
 from threading import Event, Lock
 
 from cbm_core.errors import CbmError
+from cbm_core.remote.addresses import shown
+from cbm_core.remote.objects import RemoteObject
 from cbm_core.settings import StorageSettings
-from cbm_extract.read import gdal, storage
-from cbm_extract.read.remote import RemoteObject
+from cbm_extract.read.remote import configure
 
 PART = 8 * 2**20  # bytes of one range
 CONNECTIONS = 4  # at once: what the Copernicus Data Space grants a user
@@ -133,7 +134,7 @@ class Staging:
             home = self._own_folder()
             if _used(self.folder) + remote.size > self.limit:
                 return None
-            suffix = Path(gdal.shown(remote.href)).suffix
+            suffix = Path(shown(remote.href)).suffix
             number, name = tempfile.mkstemp(suffix, dir=home)
             os.ftruncate(number, remote.size)
         try:
@@ -231,13 +232,13 @@ def prepare(settings: StorageSettings) -> None:
     """Make this process read as the settings say; call it before anything is read.
 
     Raises:
-        CbmError: as :func:`cbm_extract.read.storage.configure`, and ``staging_unusable``.
+        CbmError: as :func:`cbm_extract.read.remote.configure`, and ``staging_unusable``.
 
     """
     folder = Path(settings.staging_folder) if settings.staging_folder else default_folder()
     limit = settings.staging_limit_mb * 1_000_000
     with _state.lock:  # threads of a worker begin their scenes at the same time
-        storage.configure(settings)
+        configure(settings)
         if limit and _state.same(folder, limit):
             return
         staging = Staging(folder, limit) if limit else None

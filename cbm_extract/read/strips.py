@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbm_core.errors import CbmError
+from cbm_core.remote.addresses import changed
 from cbm_extract.plan.runs import Runs
 from cbm_extract.read import gdal
 from cbm_extract.read.blocks import BlockReader
 from cbm_extract.read.header import RasterHeader, header_of
 from cbm_extract.read.jp2 import Jp2Reader, open_jp2
-from cbm_extract.read.remote import changed
 from cbm_extract.read.staged import StagedReader
 from cbm_extract.read.staging import copy_of
 from cbm_extract.read.tiff import TiffReader, open_tiff

@@ -51,7 +51,7 @@ class WindowReader:
 
         Raises:
             CbmError: ``raster_damaged`` naming file and rows, or as
-                :meth:`cbm_extract.read.remote.RemoteObject.read`.
+                :meth:`cbm_core.remote.objects.RemoteObject.read`.
 
         """
         start = row * self.block_shape[0]

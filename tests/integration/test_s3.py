@@ -1,5 +1,6 @@
 """Extraction from a real S3 server: the numbers of local files, and every fault said as it is."""
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,22 +38,10 @@ def hasty(monkeypatch):
     monkeypatch.setattr(remote, "PATIENCE", remote.Patience(attempts=4, pause=0.02, silence=2.0))
     monkeypatch.setattr(remote, "PIECE", 50_000)
     monkeypatch.setattr(staging, "PART", 70_000)
-    names = [
-        *s3_variables(),
-        *"AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_NO_SIGN_REQUEST".split(),
-    ]
-    for name in names:
-        monkeypatch.setenv(name, "")  # remembered, and put back afterwards
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     yield
     staging.prepare(StorageSettings(staging_limit_mb=0))
-
-
-def s3_variables():
-    from cbm_extract.read.storage import environment
-
-    every = StorageSettings(endpoint="http://x", credentials_file="x", ca_file="x")
-    return list(environment(every))
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbm_core.errors import CbmError
+from cbm_core.remote.addresses import missing
 from cbm_extract.plan.runs import Runs
-from cbm_extract.read.gdal import missing
 from cbm_extract.read.jp2 import packets
 from cbm_extract.read.jp2.codestream import (
     Codestream,

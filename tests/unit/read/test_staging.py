@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from cbm_core.errors import CbmError
+from cbm_core.remote.objects import RemoteObject
+from cbm_core.remote.web import Access, Patience
 from cbm_core.settings import StorageSettings
 from cbm_extract.engine.pouring import pour
 from cbm_extract.read import staging
 from cbm_extract.read.ahead import Decoder
-from cbm_extract.read.remote import Patience, RemoteObject
+from cbm_extract.read.remote import opened
 from cbm_extract.read.staged import StagedReader
 from cbm_extract.read.staging import Staging
 from cbm_extract.read.strips import open_band
@@ -62,12 +64,12 @@ def files(folder):
 
 
 def test_a_copy_is_the_file_and_goes_when_nobody_holds_it(site, stage):
-    remote = RemoteObject(f"{site.url}/f.bin")
+    remote = opened(f"{site.url}/f.bin")
     with stage.held(remote) as copy:
         path = copy.path()
         assert path.read_bytes() == BODY
         assert path.stat().st_mode & 0o077 == 0
-        with stage.held(RemoteObject(f"{site.url}/f.bin")) as other:
+        with stage.held(opened(f"{site.url}/f.bin")) as other:
             assert other.path() == path
         assert path.exists()
         assert files(stage.folder) == [path]
@@ -76,10 +78,10 @@ def test_a_copy_is_the_file_and_goes_when_nobody_holds_it(site, stage):
 
 def test_an_empty_file_and_a_server_without_ranges(site, stage):
     site.files["/empty"] = b""
-    with stage.held(RemoteObject(f"{site.url}/empty")) as copy:
+    with stage.held(opened(f"{site.url}/empty")) as copy:
         assert copy.path().read_bytes() == b""
     site.ranges = False
-    remote = RemoteObject(f"{site.url}/f.bin")
+    remote = opened(f"{site.url}/f.bin")
     assert remote.read(400_000, 400_010) == BODY[400_000:400_010]
     site.requests.clear()
     with stage.held(remote) as copy:
@@ -88,7 +90,7 @@ def test_an_empty_file_and_a_server_without_ranges(site, stage):
 
 
 def test_fetching_begins_before_it_is_waited_for(site, stage):
-    with stage.held(RemoteObject(f"{site.url}/f.bin")) as copy:
+    with stage.held(opened(f"{site.url}/f.bin")) as copy:
         copy.begin()
         copy._future.result()
         before = len(site.requests)
@@ -104,7 +106,7 @@ def test_passing_failures_are_made_good(link, stage):
         lambda: link.answer(429, "TooManyRequests", times=2),
     ):
         patience = Patience(pause=0.01, silence=0.5)
-        with stage.held(RemoteObject(f"{link.url}/f.bin", patience)) as copy:
+        with stage.held(RemoteObject(f"{link.url}/f.bin", Access(patience=patience))) as copy:
             fault()
             assert copy.path().read_bytes() == BODY
         link.heal()
@@ -113,7 +115,7 @@ def test_passing_failures_are_made_good(link, stage):
 def test_storage_that_cuts_every_connection_serves_as_long_as_it_gets_on(link, stage):
     # Parts share connections: each of them may be cut soon after another part has used it.
     patience = Patience(attempts=2 + staging.CONNECTIONS, pause=0.01)
-    with stage.held(RemoteObject(f"{link.url}/f.bin", patience)) as copy:
+    with stage.held(RemoteObject(f"{link.url}/f.bin", Access(patience=patience))) as copy:
         link.cut(after=330_000, times=None)
         assert copy.path().read_bytes() == BODY
 
@@ -121,7 +123,8 @@ def test_storage_that_cuts_every_connection_serves_as_long_as_it_gets_on(link, s
 @pytest.mark.parametrize("fault", ["cut", "stall", "answer", "refuse"])
 def test_lasting_failures_leave_nothing_behind(link, stage, fault):
     given = {"cut": (1000, None), "stall": (1000, None), "answer": (503, "SlowDown", None)}
-    with stage.held(RemoteObject(f"{link.url}/f.bin", Patience(3, 0.01, silence=0.2))) as copy:
+    hasty = Access(patience=Patience(3, 0.01, silence=0.2))
+    with stage.held(RemoteObject(f"{link.url}/f.bin", hasty)) as copy:
         getattr(link, fault)(*given.get(fault, ()))
         assert code(copy.path) == "raster_unreachable"
         assert files(stage.folder) == []
@@ -129,14 +132,14 @@ def test_lasting_failures_leave_nothing_behind(link, stage, fault):
 
 @pytest.mark.parametrize("size", [len(BODY), 400_000])
 def test_a_file_replaced_in_the_middle_is_noticed(site, link, stage, size):
-    with stage.held(RemoteObject(f"{link.url}/f.bin")) as copy:
+    with stage.held(opened(f"{link.url}/f.bin")) as copy:
         link.on_answer(200_000, lambda: site.files.update({"/f.bin": bytes(size)}))
         assert code(copy.path) == "raster_changed"
     assert files(stage.folder) == []
 
 
 def test_what_does_not_fit_is_not_copied(site, tmp_path):
-    remote = RemoteObject(f"{site.url}/f.bin")
+    remote = opened(f"{site.url}/f.bin")
     small, large = (Staging(tmp_path, limit) for limit in (len(BODY) - 1, len(BODY)))
     with small.held(remote) as copy:
         assert copy.path() is None
@@ -157,7 +160,7 @@ def test_leftovers_of_killed_processes_are_removed_and_living_ones_kept(site, tm
     program = (
         "import sys; from pathlib import Path; from cbm_extract.read import staging, remote\n"
         "stage = staging.Staging(Path(sys.argv[1]), 10**9)\n"
-        "with stage.held(remote.RemoteObject(sys.argv[2])) as copy:\n"
+        "with stage.held(remote.opened(sys.argv[2])) as copy:\n"
         "    print(copy.path(), flush=True); sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path), f"{site.url}/f.bin"]
@@ -186,7 +189,7 @@ def test_a_full_disk_is_said_so(site, stage, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with stage.held(RemoteObject(f"{site.url}/f.bin")) as copy:
+    with stage.held(opened(f"{site.url}/f.bin")) as copy:
         assert code(copy.path) == "staging_full"
     assert files(stage.folder) == []
 
