@@ -5,6 +5,9 @@ Every file ``sql/NNNN_name.sql`` starts with a header line::
     -- cbm: expand                  older releases keep working beside it
     -- cbm: contract                older releases must not run any more
     -- cbm: expand no-transaction   runs outside a transaction (CREATE INDEX CONCURRENTLY)
+
+What runs outside a transaction runs a statement at a time, each of which ends with its line, and
+again from the first one after a failure: it begins with removing what may be half done.
 """
 
 from __future__ import annotations
@@ -56,6 +59,12 @@ def read_all(directory: Path = DIRECTORY) -> list[Migration]:
                 "Number migrations from 0001 without a gap or a double.",
             )
     return migrations
+
+
+def statements(text: str) -> list[str]:
+    """Return the statements of a file that runs outside a transaction."""
+    parts = re.split(r";[ \t]*(?:\n|\Z)", text)
+    return [part.strip() for part in parts if re.sub(r"--.*", "", part).strip()]
 
 
 def _read(path: Path) -> Migration:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg2
-from psycopg2 import sql
+from psycopg2 import errors, sql
 
 from cbm_core import __version__, db
 from cbm_core.db import Connection, Cursor
 from cbm_core.errors import CbmError
-from cbm_core.migrations.files import DIRECTORY, Migration, read_all
+from cbm_core.migrations.files import DIRECTORY, Migration, read_all, statements
 
 if TYPE_CHECKING:
     from cbm_core.settings import Settings
 
 # Any constant serves, so long as nothing else in the database uses it.
 LOCK_KEY = 0x63626D01
+# Whoever comes while a lock is waited for waits too: a long writer is let finish, between attempts.
+_LOCK_TIMEOUT = "2s"
+_ATTEMPTS = 30
+_PAUSE_SECONDS = 3.0
 GROUPS = ("cbm_owner", "cbm_ingest", "cbm_api", "cbm_read")
 
 
@@ -57,16 +62,30 @@ def plan(settings: Settings, directory: Path = DIRECTORY) -> Plan:
 def migrate(settings: Settings, directory: Path = DIRECTORY) -> Plan:
     """Apply all pending migrations and return the plan that was carried out.
 
-    Consecutive transactional migrations run in one transaction; a second runner waits for the first
-    and then finds nothing to do.
+    Consecutive transactional migrations run in one transaction, which waits for a table no longer
+    than 2 s at a time; a second runner waits for the first and then finds nothing to do.
+
+    Raises:
+        CbmError: as :func:`plan` does; ``migration_failed``; ``migration_blocked`` when a table was
+            in use all the time.
+
     """
     with db.session(settings, "owner") as connection:
-        with db.transaction(connection) as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", (LOCK_KEY,))
+        _lock(connection)
         with db.transaction(connection) as cursor:
             todo = _plan(cursor, directory)
         _apply(connection, todo.pending)
         return todo
+
+
+def _lock(connection: Connection) -> None:
+    """Wait for other runners; in no transaction, for which theirs would wait in turn."""
+    while True:
+        with db.transaction(connection) as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", (LOCK_KEY,))
+            if db.one_row(cursor)[0]:
+                return
+        time.sleep(0.2)
 
 
 def require_current(cursor: Cursor) -> None:
@@ -171,10 +190,25 @@ def _apply(connection: Connection, pending: tuple[Migration, ...]) -> None:
 def _apply_batch(connection: Connection, batch: list[Migration]) -> None:
     if not batch:
         return
-    with db.transaction(connection) as cursor:
-        _become_owner(cursor, local=True)
-        for migration in batch:
-            _run(cursor, migration)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            with db.transaction(connection) as cursor:
+                cursor.execute("SELECT set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
+                _become_owner(cursor, local=True)
+                for migration in batch:
+                    _run(cursor, migration, [migration.sql])
+        except errors.LockNotAvailable as error:
+            if attempt == _ATTEMPTS:
+                first = str(error).strip().splitlines()[0]
+                raise CbmError(
+                    "migration_blocked",
+                    f"A table that {batch[0].name} and those after it change was always in use:"
+                    f" {first}.",
+                    "Nothing of it was kept. End what runs for long, and `cbm schema migrate`.",
+                ) from error
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _apply_alone(connection: Connection, migration: Migration) -> None:
@@ -182,7 +216,8 @@ def _apply_alone(connection: Connection, migration: Migration) -> None:
     try:
         with connection.cursor() as cursor:
             _become_owner(cursor, local=False)
-            _run(cursor, migration)
+            # Each alone: sent together, PostgreSQL makes them one transaction.
+            _run(cursor, migration, statements(migration.sql))
             cursor.execute("RESET ROLE")
     finally:
         connection.autocommit = False
@@ -202,15 +237,19 @@ def _become_owner(cursor: Cursor, *, local: bool) -> None:
     cursor.execute("GRANT SELECT ON cbm.schema_migration TO cbm_ingest, cbm_api, cbm_read")
 
 
-def _run(cursor: Cursor, migration: Migration) -> None:
+def _run(cursor: Cursor, migration: Migration, parts: list[str]) -> None:
     try:
-        cursor.execute(migration.sql)
+        for part in parts:
+            cursor.execute(part)
+    except errors.LockNotAvailable:
+        raise
     except psycopg2.Error as error:
         first = str(error).strip().splitlines()[0]
+        kept = "Nothing of it was kept." if migration.transactional else "It begins anew."
         raise CbmError(
             "migration_failed",
             f"The migration {migration.name} failed: {first}.",
-            "Nothing of it was kept. Mend the cause and run `cbm schema migrate` again.",
+            f"Mend the cause and run `cbm schema migrate` again. {kept}",
         ) from error
     cursor.execute(
         """INSERT INTO cbm.schema_migration (name, kind, checksum, software_version)

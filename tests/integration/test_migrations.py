@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cbm_core.errors import CbmError
 from cbm_core.migrations import runner
 from cbm_core.migrations.files import DIRECTORY, read_all
 from tests import postgis
+from tests.factories import add_dataset, add_parcels, sql, square
 
 pytestmark = pytest.mark.postgis
 
@@ -109,6 +111,123 @@ def test_no_transaction_migration_runs_between_transactions(empty_db, files):
     )
     assert len(runner.migrate(empty_db, files).pending) == 3
     assert runner.migrate(empty_db, files).pending == ()
+
+
+def test_statements_outside_a_transaction_run_one_by_one(empty_db, files):
+    (files / "0002_two.sql").write_text(
+        "-- cbm: expand no-transaction\n-- Two; of a table.\n"
+        "DROP INDEX CONCURRENTLY IF EXISTS cbm.a;\n"
+        "CREATE INDEX CONCURRENTLY a ON cbm.one (a);\nCREATE INDEX CONCURRENTLY b ON cbm.one (a);\n"
+        "SELECT 1/0;\n"
+    )
+    (files / "0003_three.sql").unlink()
+    error = refused(empty_db, files)
+    assert (error.code, "0002_two" in error.message) == ("migration_failed", True)
+    text = (files / "0002_two.sql").read_text().replace("SELECT 1/0;", "")
+    # What was left of the first time is in nobody's way, if the file says so.
+    (files / "0002_two.sql").write_text(text.replace("b ON", "IF NOT EXISTS b ON"))
+    assert [m.name for m in runner.migrate(empty_db, files).pending] == ["0002_two"]
+    assert runner.migrate(empty_db, files).pending == ()
+
+
+def writing(settings, timeout: str = "1s") -> None:
+    """Write a row of each kind that is written all day, waiting for no lock for long."""
+    with closing(psycopg2.connect(**settings.connection("owner"))) as c, c, c.cursor() as cursor:
+        cursor.execute("SET lock_timeout = %s; SET search_path = cbm, public", (timeout,))
+        cursor.execute("INSERT INTO cbm.audit (who, action, detail) VALUES ('x', 'y', '{}')")
+        cursor.execute(
+            "UPDATE cbm.parcel SET pid = pid; UPDATE cbm.parcel_geometry SET hash = hash"
+        )
+
+
+def released(folder: Path) -> Path:
+    """The migrations that installations have."""
+    for path in sorted(DIRECTORY.glob("000[1-5]_*.sql")):
+        shutil.copy(path, folder)
+    return folder
+
+
+def test_a_migration_beside_a_long_writer_keeps_nobody_waiting(empty_db, tmp_path):
+    """From the last release, with parcels: a writer stays; others write on; then it is done."""
+    runner.migrate(empty_db, released(tmp_path))
+    add_parcels(
+        empty_db, add_dataset(empty_db), [square(600_000 + 200 * n, 5_300_000) for n in range(50)]
+    )
+    done = []
+    runs = threading.Thread(target=lambda: done.append(runner.migrate(empty_db)))
+    with closing(psycopg2.connect(**empty_db.connection("owner"))) as long, long.cursor() as cursor:
+        cursor.execute("SET search_path = cbm, public")
+        cursor.execute("UPDATE cbm.parcel SET pid = pid WHERE pid = 'p0'")
+        runs.start()
+        for _ in range(5):
+            # A lock that is waited for stands in the way of those who come later, but not for long.
+            with (
+                closing(psycopg2.connect(**empty_db.connection("owner"))) as c,
+                c.cursor() as other,
+            ):
+                other.execute("SET lock_timeout = '3s'; SET search_path = cbm, public")
+                other.execute("UPDATE cbm.parcel SET pid = pid WHERE pid = 'p1'")
+                c.commit()
+            time.sleep(0.5)
+        assert runs.is_alive()
+        long.commit()
+    runs.join(120)
+    assert len(done) == 1
+    assert runner.plan(empty_db).pending == ()
+
+
+def test_indexes_are_made_beside_a_long_writer(empty_db, tmp_path):
+    """The last step waits for who writes, and nobody waits for it."""
+    for path in sorted(DIRECTORY.glob("*.sql"))[:-1]:
+        shutil.copy(path, tmp_path)
+    runner.migrate(empty_db, tmp_path)
+    add_parcels(empty_db, add_dataset(empty_db), [square(600_000, 5_300_000)])
+    runs = threading.Thread(target=runner.migrate, args=(empty_db,))
+    with closing(psycopg2.connect(**empty_db.connection("owner"))) as long, long.cursor() as cursor:
+        cursor.execute("INSERT INTO cbm.audit (who, action, detail) VALUES ('x', 'y', '{}')")
+        runs.start()
+        waiting = "SELECT pid FROM pg_locks WHERE NOT granted"
+        while not sql(empty_db, waiting):
+            assert runs.is_alive()
+        for _ in range(3):
+            writing(empty_db)
+        assert runs.is_alive()
+        long.commit()
+    runs.join(120)
+    valid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+    assert sql(empty_db, valid) == [(0,)]
+    assert runner.plan(empty_db).pending == ()
+
+
+def test_a_table_that_is_always_in_use_is_said(empty_db, files, monkeypatch):
+    monkeypatch.setattr(runner, "_ATTEMPTS", 2)
+    monkeypatch.setattr(runner, "_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(runner, "_LOCK_TIMEOUT", "100ms")
+    (files / "0003_three.sql").unlink()
+    runner.migrate(empty_db, files)
+    (files / "0003_three.sql").write_text("-- cbm: contract\nDROP TABLE cbm.one;\n")
+    with closing(psycopg2.connect(**empty_db.connection("owner"))) as long, long.cursor() as cursor:
+        cursor.execute("SELECT FROM cbm.one")
+        assert refused(empty_db, files).code == "migration_blocked"
+    assert len(runner.migrate(empty_db, files).pending) == 1
+
+
+def test_two_runners_with_indexes_do_not_wait_for_each_other(empty_db, files):
+    """A runner that waited in a transaction would be waited for by CREATE INDEX CONCURRENTLY."""
+    (files / "0002_two.sql").write_text(
+        "-- cbm: expand no-transaction\nSELECT pg_sleep(0.5);\n"
+        "CREATE INDEX CONCURRENTLY one_a ON cbm.one (a);\n"
+    )
+    plans = []
+    threads = [
+        threading.Thread(target=lambda: plans.append(runner.migrate(empty_db, files)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(len(p.pending) for p in plans) == [0, 3]
 
 
 def test_two_runners_at_once_apply_each_migration_once(empty_db, files):

@@ -253,4 +253,3 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT CASE WHEN id ~ '^(0|[1-9][0-9]{0,17})$' THEN id::bigint END
 $$;
 COMMENT ON FUNCTION whole_number IS 'An id that is a whole number without leading zeros, as a number; NULL for others.';
-CREATE INDEX parcel_by_number ON parcel (dataset_id, whole_number(pid)) WHERE known_to = 'infinity';

@@ -1,5 +1,6 @@
 -- cbm: expand
 -- Who may ask the API, and what it must remember of them. Grants stand in dataset_grant (via api).
+-- Indexes of tables that may be large follow in 0012, where nobody waits for them.
 
 CREATE TABLE api_user (
   name text PRIMARY KEY CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$'),
@@ -60,9 +61,6 @@ CREATE TABLE api_secret (
 COMMENT ON TABLE api_secret IS 'One row: 244 random bits, from two UUIDs of version 4.';
 INSERT INTO api_secret (secret) VALUES (gen_random_uuid()::text || gen_random_uuid()::text);
 GRANT SELECT ON api_secret TO cbm_api;
-
-CREATE INDEX audit_at ON audit (at);
-CREATE INDEX audit_reads ON audit (at) WHERE action = 'read';
 
 -- The API keeps its log of reads short by itself; it cannot take away what is younger than a month.
 CREATE FUNCTION forget_reads(days integer) RETURNS integer
@@ -210,11 +208,6 @@ CREATE TRIGGER dataset_purged_tiles AFTER UPDATE OF purged_at ON dataset
   FOR EACH ROW WHEN (OLD.purged_at IS NULL AND NEW.purged_at IS NOT NULL) EXECUTE FUNCTION forget_grid_tiles();
 REVOKE ALL ON FUNCTION parcels_imported, forget_grid_tiles FROM PUBLIC;
 
-SELECT fill_grid_tiles(dataset_id, layer) FROM (SELECT DISTINCT dataset_id, layer FROM parcel_set) imported;
-
-CREATE INDEX parcel_geometry_of_dataset ON parcel_geometry (dataset_id, id);
-CREATE INDEX parcel_past ON parcel (dataset_id, layer, pid, valid_from) WHERE known_to < 'infinity';
-
 -- Requests too large to be answered at once. Users see their own, of datasets granted to them; so does
 -- the process that works on them, on behalf of the user.
 CREATE TABLE api_job (
@@ -288,6 +281,3 @@ $$;
 REVOKE ALL ON FUNCTION forget_api_jobs FROM PUBLIC;
 CREATE TRIGGER dataset_purged_jobs AFTER UPDATE OF purged_at ON dataset
   FOR EACH ROW WHEN (OLD.purged_at IS NULL AND NEW.purged_at IS NOT NULL) EXECUTE FUNCTION forget_api_jobs();
-
--- Whether a dataset is extracted with a product is asked with every request for signatures.
-CREATE INDEX work_item_product ON work_item (dataset_id, product_id);
