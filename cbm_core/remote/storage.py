@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import configparser
 import os
+import threading
+import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cbm_core.errors import CbmError
 from cbm_core.remote.addresses import forbidden
 from cbm_core.settings import StorageSettings
 
 _READABLE_BY_OTHERS = 0o007
-_LINK_SECONDS = 3600  # clocks may differ by a quarter of it
+_LINK_SECONDS, _NEW_LINK_SECONDS = 3600, 900  # clocks may differ by as much as the second
 
 
 def check(storage: StorageSettings) -> None:
@@ -75,7 +77,7 @@ def _check_credentials(file: Path, profile: str) -> None:
 
 
 def link(href: str, storage: StorageSettings) -> str:
-    """Return a web address of an S3 object that is valid for an hour; keep it secret.
+    """Return a web address of an S3 object that is valid for 45 minutes or more; keep it secret.
 
     Byte ranges and conditions can be asked for with it as with any web address. Where the
     environment asks for unsigned requests, the plain address is returned.
@@ -84,16 +86,36 @@ def link(href: str, storage: StorageSettings) -> str:
         CbmError: ``raster_forbidden`` where there are no credentials.
 
     """
-    from botocore.exceptions import BotoCoreError
-
-    bucket, _, key = href.removeprefix("s3://").partition("/")
     file = Path(storage.credentials_file or os.environ.get("AWS_SHARED_CREDENTIALS_FILE", ""))
     # Credentials that are replaced while a process runs are found.
     replaced = file.stat().st_mtime_ns if file.is_file() else 0
     names = sorted(name for name in os.environ if name.startswith("AWS_"))
     variables = tuple((name, os.environ[name]) for name in names)
+    period = int(time.monotonic() / _NEW_LINK_SECONDS)
+    return _signed(href, _Given(os.getpid(), storage, variables, replaced), period)
+
+
+class _Given(NamedTuple):
+    """What an address is signed with."""
+
+    pid: int
+    storage: StorageSettings
+    variables: tuple[tuple[str, str], ...]
+    replaced: int
+
+
+_client_lock = threading.Lock()
+
+
+@lru_cache(maxsize=1024)
+def _signed(href: str, given: _Given, _period: int) -> str:
+    from botocore.exceptions import BotoCoreError
+
+    bucket, _, key = href.removeprefix("s3://").partition("/")
     try:
-        address: str = _client(os.getpid(), storage, variables, replaced).generate_presigned_url(
+        with _client_lock:  # making one takes half a second
+            client = _client(given)
+        address: str = client.generate_presigned_url(
             "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=_LINK_SECONDS
         )
     except BotoCoreError as error:
@@ -102,16 +124,15 @@ def link(href: str, storage: StorageSettings) -> str:
 
 
 @lru_cache(maxsize=4)
-def _client(
-    _pid: int, storage: StorageSettings, variables: tuple[tuple[str, str], ...], _replaced: int
-) -> Any:
+def _client(wanted: _Given) -> Any:
     """Return boto3's S3 client, which signs addresses and asks for nothing itself."""
     from boto3.session import Session
     from botocore import UNSIGNED
     from botocore.config import Config
     from botocore.session import Session as Configured
 
-    given, file = dict(variables), storage.credentials_file
+    storage, given = wanted.storage, dict(wanted.variables)
+    file = storage.credentials_file
     # A profile that is named here is preferred to keys in the environment.
     own = Configured(profile=storage.profile if file else None)
     if file:
