@@ -13,6 +13,7 @@ TOOL = Path(__file__).parents[2] / "tools" / "build-images"
 WORKING = '#!/bin/sh\necho "$0 $*" >> "$NOTES"\n'
 # A client whose service does not answer.
 BROKEN = "#!/bin/sh\nexit 1\n"
+WITHOUT_BUILDKIT = '#!/bin/sh\n[ "$1" = version ]\n'
 
 
 @pytest.fixture
@@ -51,8 +52,9 @@ def test_without_a_builder_it_says_so(build):
     assert "apt-get install buildah" in done.stderr
 
 
-def test_a_client_without_its_service_is_passed_over(build):
-    done, told = build(docker=BROKEN, buildah=WORKING)
+@pytest.mark.parametrize("docker", [BROKEN, WITHOUT_BUILDKIT])
+def test_a_docker_that_cannot_build_is_passed_over(build, docker):
+    done, told = build(docker=docker, buildah=WORKING)
     assert done.returncode == 0
     assert told.startswith("buildah build --format docker ")
     assert done.stdout == f"Built cbm-api:{__version__} with buildah.\n"
