@@ -38,7 +38,7 @@ TILE_MS, TIMES_PEERS = 200.0, 2.0
 # Peers' drivers want TCP; the cache is that of a small server.
 _TUNING = f"{CARELESS} -c shared_buffers=1GB -c listen_addresses=127.0.0.1 -c max_wal_size=8GB"
 _LOGIN = {"Authorization": "Basic " + base64.b64encode(f"anna:{PASSWORD}".encode()).decode()}
-_BOX_M, _LIMIT = 2500.0, 1000
+_BOX_M = 2500.0
 
 Paths = Callable[[], str]
 
@@ -107,6 +107,10 @@ def cases(arguments: argparse.Namespace) -> dict[str, Paths]:
         "series, 100 scenes x 10 bands": lambda: (
             f"{COLLECTION}/items/P{chance.randint(1, with_series)}/signatures?product=s2"
         ),
+        "the same by the predecessor's route": lambda: (
+            "/query/parcelTimeSeries?aoi=bm&year=2024&tstype=s2"
+            f"&pid=P{chance.randint(1, with_series)}"
+        ),
         **{f"tile of parcels, zoom {zoom}": tile(zoom) for zoom in (12, 13, 14)},
         "tile of counts, zoom 0 to 11": counts,
     }
@@ -136,45 +140,16 @@ def own(report: Report, found: dict[str, Spread]) -> None:
 def against_peers(
     report: Report, ours: Target, settings: Settings, arguments: argparse.Namespace, folder: Path
 ) -> None:
-    """Ask all for the same boxes in turn, and hold ours against the fastest of the others."""
-    chance = random.Random(arguments.seed)
-    rates: dict[str, list[float]] = {}
-    middles: dict[str, list[float]] = {}
+    """Hold ours against the faster one of the others, round by round."""
     with ExitStack() as stack:
-        others = [
-            stack.enter_context(serve(settings, folder))
-            for serve in (api_peers.pygeoapi, api_peers.tipg)
-        ]
-        targets = [ours, *others]
-        _same_parcels(targets, country.box(chance, arguments.parcels, _BOX_M))
-        for _ in range(arguments.rounds):
-            boxes = [
-                country.box(chance, arguments.parcels, _BOX_M)
-                for _ in range(max(arguments.requests // arguments.rounds, 8))
-            ]
-            for target in targets:
-                paths = [_box_path(target, box) for box in boxes]
-                latencies(target, paths[:4])
-                taken, _ = latencies(target, paths)
-                middles.setdefault(target.name, []).append(float(np.median(taken)))
-                rates.setdefault(target.name, []).append(rate(target, paths, arguments.clients))
+        serving = [serve(settings, folder) for serve in (api_peers.pygeoapi, api_peers.tipg)]
+        others = [stack.enter_context(one) for one in serving]
+        middles, rates = _in_turn([ours, *others], arguments)
     names = [target.name for target in others]
-    _compare(
-        report,
-        "rate of parcels in a box / the faster peer's",
-        [
-            one / max(rates[name][number] for name in names)
-            for number, one in enumerate(rates[ours.name])
-        ],
-    )
-    _compare(
-        report,
-        "the faster peer's median time / ours",
-        [
-            min(middles[name][number] for name in names) / one
-            for number, one in enumerate(middles[ours.name])
-        ],
-    )
+    faster = [max(of_round) for of_round in zip(*(rates[name] for name in names), strict=True)]
+    _compare(report, "rate of parcels in a box / the faster peer's", rates[ours.name], faster)
+    faster = [min(of_round) for of_round in zip(*(middles[name] for name in names), strict=True)]
+    _compare(report, "the faster peer's median time / ours", faster, middles[ours.name])
     lines = ["| parcels in a box | p50 ms | per second |", "|---|---|---|"]
     lines += [
         f"| {name} | {np.median(middles[name]) * 1e3:.1f} | {np.median(rates[name]):.1f} |"
@@ -183,7 +158,28 @@ def against_peers(
     report.note("\n".join([*lines, ""]))
 
 
-def _compare(report: Report, name: str, ratios: list[float]) -> None:
+def _in_turn(
+    targets: list[Target], arguments: argparse.Namespace
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Ask all for the same boxes; return the median seconds and the rates of each in each round."""
+    chance = random.Random(arguments.seed)
+    middles: dict[str, list[float]] = {target.name: [] for target in targets}
+    rates: dict[str, list[float]] = {target.name: [] for target in targets}
+    count = max(arguments.requests // arguments.rounds, 2 * arguments.clients)
+    _same_parcels(targets, country.box(chance, arguments.parcels, _BOX_M))
+    for _ in range(arguments.rounds):
+        boxes = [country.box(chance, arguments.parcels, _BOX_M) for _ in range(count)]
+        for target in targets:
+            paths = [target.boxes.format(box=box) for box in boxes]
+            latencies(target, paths[:4])
+            taken, _ = latencies(target, paths)
+            middles[target.name].append(float(np.median(taken)))
+            rates[target.name].append(rate(target, paths, arguments.clients))
+    return middles, rates
+
+
+def _compare(report: Report, name: str, above: list[float], below: list[float]) -> None:
+    ratios = [one / other for one, other in zip(above, below, strict=True)]
     middle = float(np.median(ratios))
     report.bar(name, middle, ">=", TIMES_PEERS, (max(ratios) - min(ratios)) / middle)
 
@@ -192,16 +188,10 @@ def _same_parcels(targets: list[Target], box: str) -> None:
     """See that all answer the same question."""
     found = []
     for target in targets:
-        features = json.loads(body_of(target, _box_path(target, box)))["features"]
+        features = json.loads(body_of(target, target.boxes.format(box=box)))["features"]
         found.append({one["properties"].get("pid") or one["id"] for one in features})
     if not found[0] or any(one != found[0] for one in found):
         raise SystemExit(f"the services do not find the same parcels: {list(map(len, found))}")
-
-
-def _box_path(target: Target, box: str) -> str:
-    if target.headers:
-        return f"{COLLECTION}/items?bbox={box}&limit={_LIMIT}"
-    return api_peers.box_path(target.name, box, _LIMIT)
 
 
 def run(arguments: argparse.Namespace, report: Report) -> None:
@@ -217,7 +207,8 @@ def run(arguments: argparse.Namespace, report: Report) -> None:
         tempfile.TemporaryDirectory(prefix="cbm-api-") as folder,
     ):
         with gunicorn(settings, Path(folder)) as served:
-            target = Target("cbm", served.port, _LOGIN)
+            boxes = f"{COLLECTION}/items?bbox={{box}}&limit={api_peers.LIMIT}"
+            target = Target("cbm", served.port, _LOGIN, boxes)
 
             def cpu() -> float:
                 return database.tree_cpu(served.process.pid) + database.backend_cpu(server)

@@ -26,6 +26,8 @@ from tests.postgis import SUPERUSER, Server, free_port
 
 WORKERS, THREADS = 2, 8
 READY_SECONDS = 90
+# Parcels in an answer, at most.
+LIMIT = 1000
 _TABLE = """
 CREATE SCHEMA country;
 CREATE TABLE country.parcels AS
@@ -60,7 +62,8 @@ def pygeoapi(settings: Settings, folder: Path) -> Iterator[Target]:
         "--threads", str(THREADS), "--worker-class", "gthread", "--log-level", "warning",
         "--keep-alive", "15", "pygeoapi.flask_app:APP",
     ]  # fmt: skip
-    target = Target(f"pygeoapi {version('pygeoapi')}", port)
+    boxes = f"/collections/parcels/items?bbox={{box}}&limit={LIMIT}&f=json"
+    target = Target(f"pygeoapi {version('pygeoapi')}", port, boxes=boxes)
     with _served(command, environment, folder / "pygeoapi.log", f"http://127.0.0.1:{port}/"):
         yield target
 
@@ -82,16 +85,10 @@ def tipg(settings: Settings, folder: Path) -> Iterator[Target]:
         sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), "--workers",
         str(WORKERS), "--no-access-log", "--log-level", "warning", "tipg.main:app",
     ]  # fmt: skip
-    target = Target(f"tipg {version('tipg')}", port)
+    boxes = f"/collections/country.parcels/items?bbox={{box}}&limit={LIMIT}&f=geojson"
+    target = Target(f"tipg {version('tipg')}", port, boxes=boxes)
     with _served(command, environment, folder / "tipg.log", f"http://127.0.0.1:{port}/healthz"):
         yield target
-
-
-def box_path(name: str, bbox: str, limit: int) -> str:
-    """Return the address of the parcels in a box (``west,south,east,north``) at a peer."""
-    if name.startswith("tipg"):
-        return f"/collections/country.parcels/items?bbox={bbox}&limit={limit}&f=geojson"
-    return f"/collections/parcels/items?bbox={bbox}&limit={limit}&f=json"
 
 
 def _pygeoapi_config(settings: Settings, port: int) -> dict[str, Any]:

@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Target:
-    """A server, and what is sent with every request."""
+    """A server, and what is sent with every request.
+
+    ``boxes`` is the address of the parcels in a ``{box}``: west,south,east,north in degrees.
+    """
 
     name: str
     port: int
     headers: dict[str, str] = field(default_factory=dict)
+    boxes: str = ""
 
 
 def latencies(target: Target, paths: Sequence[str]) -> tuple[list[float], float]:

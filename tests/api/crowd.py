@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 PAUSE_SECONDS = 0.05
 CUT = 0
 """Status of an answer that did not come, or not to its end."""
+# A server may close a connection that nobody uses just when it is used again.
+_CLOSED = {"RemoteDisconnected", "ConnectionResetError", "BrokenPipeError"}
 
 
 @dataclass(frozen=True)
@@ -85,42 +87,55 @@ class Crowd:
 
     def ask_on(self, wishes: Sequence[Wish], chance: random.Random) -> None:
         """Ask until stopped, what comes at random by weight."""
-        connection: http.client.HTTPConnection | None = None
+        kept = _Line(self.port)
         weights = [wish.weight for wish in wishes]
         while not self.stop.is_set():
             (wish,) = chance.choices(wishes, weights)
             if wish.source:
-                with_address = http.client.HTTPConnection(
-                    "127.0.0.1", self.port, timeout=120, source_address=(wish.source(), 0)
-                )
-                answer = self._ask(with_address, wish, chance)
-                with_address.close()
+                line = _Line(self.port, wish.source())
+                answer = line.ask(wish, chance)
+                line.close()
             else:
-                connection = connection or self._connection()
-                answer = self._ask(connection, wish, chance)
-                if answer.status == CUT:
-                    connection.close()
-                    connection = None
+                answer = kept.ask(wish, chance)
             self.answers.append(answer)
             if answer.status not in wish.expected:
                 self.stop.wait(PAUSE_SECONDS)
-        if connection:
-            connection.close()
+        kept.close()
 
-    def _connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
 
-    def _ask(
-        self, connection: http.client.HTTPConnection, wish: Wish, chance: random.Random
-    ) -> Answer:
+class _Line:
+    """A client's connection, opened anew where it was closed."""
+
+    def __init__(self, port: int, source: str | None = None) -> None:
+        address = (source, 0) if source else None
+        self._http = http.client.HTTPConnection(
+            "127.0.0.1", port, timeout=120, source_address=address
+        )
+        self._was_used = False
+
+    def close(self) -> None:
+        self._http.close()
+        self._was_used = False
+
+    def ask(self, wish: Wish, chance: random.Random) -> Answer:
+        """Ask once more on a new connection where the old one turns out to be closed."""
+        used = self._was_used
+        answer = self._ask(wish, chance)
+        if used and answer.status == CUT and answer.code in _CLOSED:
+            answer = self._ask(wish, chance)
+        return answer
+
+    def _ask(self, wish: Wish, chance: random.Random) -> Answer:
         start = time.monotonic()
         path, body = wish.path(chance), wish.body and json.dumps(wish.body(chance))
         headers = {**wish.headers, **({"Content-Type": "application/json"} if body else {})}
         try:
-            connection.request("POST" if body else "GET", path, body, headers)
-            answer = connection.getresponse()
+            self._http.request("POST" if body else "GET", path, body, headers)
+            answer = self._http.getresponse()
             data = answer.read()
+            self._was_used = True
         except (OSError, http.client.HTTPException) as error:
+            self.close()
             now = time.monotonic()
             return Answer(wish.kind, CUT, now, now - start, type(error).__name__, "", path)
         now = time.monotonic()
