@@ -33,6 +33,7 @@ STATUS = {
     "product_unknown": HTTPStatus.NOT_FOUND,
     "scene_unknown": HTTPStatus.NOT_FOUND,
     "job_unknown": HTTPStatus.NOT_FOUND,
+    "search_too_wide": HTTPStatus.UNPROCESSABLE_ENTITY,
     "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "locked_out": HTTPStatus.TOO_MANY_REQUESTS,
     "too_many_requests": HTTPStatus.TOO_MANY_REQUESTS,

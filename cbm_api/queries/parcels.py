@@ -7,7 +7,7 @@ key that the one before ended with, so that the last page costs what the first d
 
 from __future__ import annotations
 
-import math
+import time
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from psycopg2 import sql
 
 from cbm_api.crs import Crs
+from cbm_api.queries.boxes import widened
 from cbm_api.queries.datasets import Dataset
 from cbm_core.db import Cursor, one_row
 from cbm_core.errors import CbmError
@@ -25,8 +26,8 @@ START: Key = (0, 0)
 
 # So many geometries are looked at for a page, and then at most for what it still lacks.
 _FIRST_LOOK, _WIDEST_LOOK = 100, 65_536
-# Degrees are at least as long as this, those of longitude at the equator.
-_METRES_PER_DEGREE = 110_500
+# After so many seconds a page ends with what was found.
+PAGE_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Search:
     as_of: datetime | None = None
     crop_code: str | None = None
     crop_name: str | None = None
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether few of the parcels may be meant, and many be looked at in vain."""
+        return not (self.area is None and self.crop_code is None and self.crop_name is None)
 
 
 @dataclass(frozen=True)
@@ -75,26 +81,35 @@ class Shown:
 def page(
     cursor: Cursor, dataset: Dataset, search: Search, crs: Crs, after: Key, limit: int
 ) -> tuple[list[str], Key | None]:
-    """Return up to ``limit`` features behind a key, and the key to go on with; None at the end."""
+    """Return up to ``limit`` features behind a key, and the key to go on with; None at the end.
+
+    Where a search takes long there are fewer features, or none, and a key.
+    """
     values = _values(dataset, search, crs)
     values |= {"after_geometry": after[0], "after_row": after[1], "most": limit + 1}
-    read = _everywhere if search.area is None else _in_area
-    found = read(cursor, search, values)
+    found, seen = (
+        _in_looks(cursor, search, values)
+        if search.is_narrow
+        else _everywhere(cursor, search, values)
+    )
     features = [text for _, _, text in found[:limit]]
-    return features, found[limit - 1][:2] if len(found) > limit else None
+    if len(found) > limit:
+        return features, found[limit - 1][:2]
+    return features, None if seen is None else (seen + 1, 0)
 
 
-_Found = list[tuple[int, int, str]]
+# (geometry id, row id, feature) in order, and the last geometry looked at where there are more.
+_Found = tuple[list[tuple[int, int, str]], int | None]
 
 
 def _everywhere(cursor: Cursor, search: Search, values: dict[str, Any]) -> _Found:
-    """Return (geometry id, row id, feature) of parcels behind the key, in order."""
+    """Return the parcels behind the key."""
     cursor.execute(
         "SELECT min(id), max(id) FROM cbm.parcel_geometry WHERE dataset_id = %(dataset)s", values
     )
     first, last = one_row(cursor)
     if first is None:
-        return []
+        return [], None
     # Said of both tables: what lies before, of other pages and datasets, is then never looked at.
     between = "{} BETWEEN %(first_id)s AND %(last_id)s"
     among = sql.SQL(f"{between} AND {between}").format(
@@ -102,28 +117,28 @@ def _everywhere(cursor: Cursor, search: Search, values: dict[str, Any]) -> _Foun
     )
     bounds = {"first_id": max(first, values["after_geometry"]), "last_id": last}
     cursor.execute(_of_geometries(search, among), values | bounds)
-    return cursor.fetchall()
+    return cursor.fetchall(), None
 
 
-def _in_area(cursor: Cursor, search: Search, values: dict[str, Any]) -> _Found:
-    """Return the same of parcels that meet the area; more than a page where that costs nothing."""
+def _in_looks(cursor: Cursor, search: Search, values: dict[str, Any]) -> _Found:
+    """Return parcels behind the key, more than a page where that costs nothing."""
+    near = _IN_DATASET if search.area is None else _IN_AREA
     statement = _of_geometries(search, sql.SQL("p.geometry_id = ANY (%(ids)s::integer[])"))
-    found: _Found = []
+    deadline = time.monotonic() + PAGE_SECONDS
+    found: list[tuple[int, int, str]] = []
     # The geometry of the last feature may have another parcel.
     seen, look = values["after_geometry"] - 1, max(_FIRST_LOOK, 2 * values["most"])
     while len(found) < values["most"]:
-        cursor.execute(
-            """SELECT id FROM cbm.geometries_in(%(dataset)s::smallint, ST_GeomFromEWKT(%(area)s),
-                                                %(seen)s, %(look)s)""",
-            values | {"seen": seen, "look": look},
-        )
+        cursor.execute(near, values | {"seen": seen, "look": look})
         ids = [row[0] for row in cursor.fetchall()]
         cursor.execute(statement, values | {"ids": ids})
         found += cursor.fetchall()
         if len(ids) < look:
-            break
+            return found, None
         seen, look = ids[-1], min(4 * look, _WIDEST_LOOK)
-    return found
+        if time.monotonic() > deadline:
+            break
+    return found, seen
 
 
 def item(cursor: Cursor, dataset: Dataset, pid: str, search: Search, crs: Crs) -> Shown:
@@ -165,7 +180,7 @@ def peers(
         " FROM cbm.parcel_geometry WHERE id = %s",
         (own.geometry_id,),
     )
-    values = _values(dataset, search, crs) | _widened(one_row(cursor), reach.distance_m)
+    values = _values(dataset, search, crs) | widened(one_row(cursor), reach.distance_m)
     values |= {"own": own.row_id, "distance": reach.distance_m}
     values |= {"smallest": reach.min_area_m2, "most": reach.limit}
     statement = _PEERS.format(
@@ -195,19 +210,12 @@ def _values(dataset: Dataset, search: Search, crs: Crs) -> dict[str, Any]:
     }
 
 
-def _widened(bounds: tuple[float, ...], metres: float) -> dict[str, float]:
-    """Return bounds (west, south, east, north in degrees) with all within metres of them."""
-    west, south, east, north = bounds
-    high = metres / _METRES_PER_DEGREE
-    wide = high / math.cos(math.radians(min(max(abs(south), abs(north)) + high, 89.0)))
-    return {
-        "west": west - wide,
-        "south": south - high,
-        "east": east + wide,
-        "north": north + high,
-    }
-
-
+_IN_AREA = """
+SELECT id
+FROM cbm.geometries_in(%(dataset)s::smallint, ST_GeomFromEWKT(%(area)s), %(seen)s, %(look)s)"""
+_IN_DATASET = """
+SELECT id FROM cbm.parcel_geometry WHERE dataset_id = %(dataset)s AND id > %(seen)s
+ORDER BY id LIMIT %(look)s"""
 # The coordinates of the file where they are asked for, else those on the globe.
 _SHAPE = sql.SQL("""(
   SELECT CASE WHEN %(north_first)s THEN ST_FlipCoordinates(s.shape) ELSE s.shape END

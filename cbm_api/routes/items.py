@@ -152,7 +152,10 @@ def described(schema: dict[str, Any], text: str) -> dict[Any, Any]:
     summary="Parcels, page by page",
 )
 def items(path: CollectionPath, query: ItemsQuery) -> Response:
-    """Give parcels that meet a box, a time and a crop, and a link to the next page."""
+    """Give parcels that meet a box, a time and a crop, and a link to the next page.
+
+    A page of a search that takes long has fewer parcels than asked for, and a link to go on.
+    """
     with reading() as cursor:
         dataset = datasets.find(cursor, path.collection_id)
         system = crs.require(query.crs, storage(dataset), "crs")
@@ -164,6 +167,8 @@ def items(path: CollectionPath, query: ItemsQuery) -> Response:
     links = [link("self", GEOJSON, "items.items", **here)]
     if following:
         here["cursor"] = f"{following[0]}.{following[1]}"
+        if not features:
+            raise _too_wide(here["cursor"])
         links.append(link("next", GEOJSON, "items.items", **here))
     whole = len(features) if after == START and not following else None
     return collection(dataset, features, system, links, _matched(dataset, query, whole))
@@ -247,6 +252,15 @@ def _key(text: str | None) -> Key:
             "Begin without it, and follow the links.",
         )
     return key
+
+
+def _too_wide(cursor: str) -> CbmError:
+    # An empty page with a link would be right too, but GDAL takes it for the end.
+    return CbmError(
+        "search_too_wide",
+        f"In {parcels.PAGE_SECONDS:.0f} s no such parcel was found, and not all were looked at.",
+        f"Ask for a smaller bbox, or go on with cursor={cursor}.",
+    )
 
 
 def _matched(dataset: Dataset, query: ItemsQuery, whole: int | None) -> int | None:

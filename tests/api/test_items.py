@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from urllib.parse import quote
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import shapely
 from pyproj import CRS, Transformer
 
+from cbm_api.queries import parcels
 from tests.api.conftest import owner
 from tests.factories import add_dataset, add_parcels, sql, square, transformed
 
@@ -126,6 +128,39 @@ def test_by_crop(anna):
     assert [set(ids(page)) for page in pages(anna, crop_code="200", crop_name="wheat")] == [set()]
     one_by_one = [ids(page) for page in pages(anna, crop_code="200", limit=1)]
     assert set(itertools.chain(*one_by_one)) == rye
+
+
+BOX = "5,40,20,60"
+
+
+@pytest.mark.parametrize("where", [{}, {"bbox": BOX}], ids=["everywhere", "box"])
+def test_a_search_that_takes_long_gives_what_it_found_and_a_link(anna, monkeypatch, where):
+    """Every parcel comes once all the same; pages are only shorter."""
+    expected = [f"p{n}" for n in range(0, 25, 3)]
+    monkeypatch.setattr(parcels, "PAGE_SECONDS", -1.0)
+    monkeypatch.setattr(parcels, "_FIRST_LOOK", 1)
+    found = [ids(page) for page in pages(anna, **where, crop_code="200", limit=3)]
+    assert list(itertools.chain(*found)) == expected
+    assert all(found) and max(map(len, found)) <= 3 and len(found) > 3
+
+
+@pytest.mark.parametrize("where", [{}, {"bbox": BOX}], ids=["everywhere", "box"])
+def test_a_search_that_finds_nothing_in_time_says_where_to_go_on(anna, db, monkeypatch, where):
+    sql(db, "UPDATE cbm.parcel SET crop_code = '300' WHERE pid = 'p20'")
+    asked = {**where, "crop_code": "300", "limit": 1}
+    assert ids(next(pages(anna, **asked))) == ["p20"]
+    monkeypatch.setattr(parcels, "PAGE_SECONDS", -1.0)
+    monkeypatch.setattr(parcels, "_FIRST_LOOK", 1)
+    refused = 0
+    while (answer := anna.get(PATH, **asked)).status_code != 200:
+        assert (answer.status_code, answer.json["code"]) == (422, "search_too_wide")
+        asked["cursor"] = re.search(r"cursor=(\S+)\.$", answer.json["detail"])[1]
+        refused += 1
+    assert (ids(json.loads(answer.data)), refused) == (["p20"], 5)
+    # At the end it is known that there is nothing.
+    sql(db, "UPDATE cbm.parcel SET crop_code = '400' WHERE pid = 'p20'")
+    monkeypatch.setattr(parcels, "_FIRST_LOOK", 100)
+    assert anna.get(PATH, **where, crop_code="300", limit=1).json["features"] == []
 
 
 def test_a_box_gives_what_meets_it(anna):
