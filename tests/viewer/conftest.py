@@ -4,12 +4,12 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from werkzeug.serving import make_server
 
 from cbm_api.app import create_app
@@ -25,7 +25,8 @@ CHROMIUM = "/usr/bin/chromium"
 PATIENCE_MS = 30_000
 # WebGL by the processor: there is no graphics card.
 ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
+# No larger than needed: every pixel of the map is drawn by the processor.
+DESKTOP, PHONE = {"width": 960, "height": 600}, {"width": 360, "height": 740}
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,24 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
+@pytest.fixture(scope="session")
+def contexts(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
+    """Visitors of a kind share the browser's cache of compiled code; the page keeps nothing."""
+    made: dict[str, BrowserContext] = {}
+
+    def of(**options) -> BrowserContext:
+        key = repr(sorted(options.items()))
+        if key not in made:
+            made[key] = browser.new_context(
+                **{"viewport": DESKTOP, "reduced_motion": "reduce", **options}
+            )
+        return made[key]
+
+    yield of
+    for context in made.values():
+        context.close()
+
+
 @dataclass
 class Visit:
     """Somebody looks at the page."""
@@ -95,7 +114,7 @@ class Visit:
 
 
 @pytest.fixture
-def visit(site: Site, browser: Browser):
+def visit(site: Site, contexts: Callable[..., BrowserContext]):
     """visit(viewport=PHONE, color_scheme="dark"): a new visitor.
 
     Afterwards: the page asked nobody but the API, and met no error or forbidden source.
@@ -103,9 +122,7 @@ def visit(site: Site, browser: Browser):
     visits, foreign, errors = [], [], []
 
     def begin(**context) -> Visit:
-        page = browser.new_context(
-            **{"viewport": DESKTOP, "reduced_motion": "reduce", **context}
-        ).new_page()
+        page = contexts(**context).new_page()
         page.set_default_timeout(PATIENCE_MS)
         page.on("request", lambda one: _note(foreign, one.url, site.address))
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -115,7 +132,7 @@ def visit(site: Site, browser: Browser):
 
     yield begin
     for page in visits:
-        page.context.close()
+        page.close()
     assert foreign == []
     assert errors == []
 

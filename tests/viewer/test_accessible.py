@@ -19,10 +19,15 @@ def violations(page) -> list[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_login_map_and_panel_break_no_rule(visit, viewport, scheme):
+def test_login_map_panel_and_picture_break_no_rule(visit, viewport, scheme):
     anna = visit(viewport=viewport, color_scheme=scheme)
     anna.open()
     assert violations(anna.page) == []
     anna.enter("#collection=tt_2024&parcel=p0")
     expect(anna.page.locator("figure.chart")).to_have_count(3)
+    for summary in anna.page.locator("#panel summary").all():
+        summary.click()
+    assert violations(anna.page) == []
+    anna.page.get_by_role("button", name="Orthophoto").click()
+    expect(anna.page.get_by_role("dialog").get_by_role("img")).to_be_visible()
     assert violations(anna.page) == []

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from tests.factories import sql
 from tests.viewer import world
-from tests.viewer.conftest import PHONE
+from tests.viewer.conftest import DESKTOP, PHONE
 
 pytestmark = pytest.mark.postgis
 
@@ -24,8 +24,13 @@ def picture(locator) -> np.ndarray:
 
 def share(image: np.ndarray, colour: str, within: int = 45) -> float:
     """The share of an image's pixels that are near a colour."""
+    return float(_near(image, colour, within).mean())
+
+
+def _near(image: np.ndarray, colour: str, within: int = 45) -> np.ndarray:
+    """Which of an image's pixels are near a colour: bool [rows, columns]."""
     wanted = [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
-    return float((np.abs(image.astype(int) - wanted).max(axis=2) < within).mean())
+    return np.abs(image.astype(int) - wanted).max(axis=2) < within
 
 
 def test_wrong_password_is_refused_and_the_right_one_is_kept_nowhere(visit):
@@ -87,10 +92,12 @@ def test_a_dataset_without_parcels_shows_an_empty_map(visit):
     anna.page.get_by_label("Dataset").select_option(f"{'z' * 32}_2024")
     expect(anna.page.locator("#panel")).to_be_hidden()
     expect(anna.page.locator("#legend")).to_be_hidden()
+    expect(anna.page.get_by_role("status")).to_have_text("This dataset has no parcels yet.")
     anna.find("p0")
-    expect(anna.page.get_by_role("status")).to_have_text("There is no parcel p0 here.")
+    expect(anna.page.get_by_role("status")).to_have_text("There is no parcel p0 in this dataset.")
     anna.page.get_by_label("Dataset").select_option("tt_2024")
     expect(anna.page.locator("#legend li")).to_have_count(len(world.CROPS))
+    expect(anna.page.get_by_role("status")).to_be_empty()
 
 
 def test_one_crop_can_be_shown_alone(visit):
@@ -125,6 +132,7 @@ def test_a_parcel_is_found_by_its_id_and_its_numbers_are_those_stored(visit, sit
     slider = panel.get_by_role("slider")
     slider.focus()
     slider.press("Home")
+    expect(slider).to_have_attribute("aria-valuetext", f"{world.OPTICAL[0]:%Y-%m-%d}")
     for day, mean in stored:
         while not chart.locator(".reading").inner_text().startswith(day):
             slider.press("ArrowRight")
@@ -179,6 +187,67 @@ def test_images_stand_in_a_strip_and_can_be_enlarged(visit):
     anna.page.keyboard.press("Escape")
     anna.page.get_by_label("Images are shown in").select_option("radar (VV)")
     expect(strip.locator("figure")).to_have_count(len(world.RADAR))
+
+
+def test_the_orthophoto_stands_beside_the_data_and_can_be_enlarged(visit):
+    anna = visit()
+    anna.enter("#collection=tt_2024&parcel=p5")
+    small = anna.page.locator(".ground img")
+    expect(small).to_have_js_property("naturalWidth", 224)
+    colour = "#{:02x}{:02x}{:02x}".format(*world.GROUND)
+    assert share(picture(small), colour, 10) > 0.9
+    anna.page.get_by_role("button", name="Orthophoto").click()
+    dialog = anna.page.get_by_role("dialog", name="Orthophoto")
+    expect(dialog.get_by_role("img")).to_have_js_property("naturalWidth", 512)
+
+
+def test_a_dataset_without_an_orthophoto_is_asked_once(visit):
+    anna = visit()
+    asked = []
+
+    def nothing(route):
+        asked.append(route.request.url)
+        route.fulfill(status=404, json={"code": "not_found", "detail": "No orthophoto."})
+
+    anna.page.route("**/background.png*", nothing)
+    anna.enter("#collection=tt_2024&parcel=p0")
+    expect(anna.page.locator("figure.chart")).to_have_count(3)
+    anna.find("p1")
+    expect(anna.page.get_by_role("heading", name="Parcel p1")).to_be_visible()
+    expect(anna.page.locator("figure.chart")).to_have_count(3)
+    expect(anna.page.locator(".ground")).to_be_empty()
+    assert len(asked) == 1
+
+
+def test_what_failed_can_be_tried_again_where_it_would_stand(visit):
+    anna = visit()
+    broken = {"status": 503, "json": {"detail": "The database restarts."}}
+    anna.page.route(
+        "**/p0/signatures?product=radar*", lambda route: route.fulfill(**broken), times=1
+    )
+    anna.enter("#collection=tt_2024&parcel=p0")
+    curves = anna.page.locator(".curves")
+    expect(curves.get_by_role("alert")).to_have_text("The database restarts.")
+    curves.get_by_role("button", name="Try again").click()
+    expect(curves.locator("figure.chart")).to_have_count(3)
+    expect(curves.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_parcel_that_is_found_lies_within_the_map_beside_its_panel(visit):
+    for viewport in (DESKTOP, PHONE):
+        anna = visit(viewport=viewport)
+        anna.enter()
+        maize = anna.page.locator("#legend li").filter(has_text="Maize")
+        colour = maize.locator("rect").get_attribute("fill")
+        anna.find("p1")
+        expect(anna.page.locator("figure.chart")).to_have_count(3)
+        anna.page.wait_for_timeout(500)
+        seen = _near(picture(anna.page.locator("#map")), colour)
+        middle = seen[seen.shape[0] // 2], seen[:, seen.shape[1] // 2]
+        for line in middle:
+            assert line[len(line) // 2]
+            assert not line[:20].any()
+            assert not line[-20:].any()
 
 
 def test_a_click_on_the_map_opens_the_parcel(visit):

@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import rasterio
+from affine import Affine
 from psycopg2.extras import Json
 from shapely import box
 
@@ -19,6 +21,8 @@ OPTICAL = [datetime(2024, 3, 1, 10, 30, tzinfo=UTC) + timedelta(days=15 * n) for
 CLOUDED = {2, 7}
 """Which of the optical images show clouds only."""
 RADAR = [datetime(2024, 3, 5, 5, 30, tzinfo=UTC) + timedelta(days=24 * n) for n in range(8)]
+GROUND = (200, 120, 40)
+"""Colour of the orthophoto."""
 PRODUCTS = (
     {"name": "optical", "card": "s2", "bands": ["B02", "B03", "B04", "B08", "B11"],
      "indices": ["NDVI"]},
@@ -46,12 +50,28 @@ def make(settings: Settings, folder: Path) -> World:
         orbit = ("ascending", 117) if number % 2 else ("descending", 22)
         sql(owner, "UPDATE cbm.scene SET orbit_direction = %s, relative_orbit = %s WHERE id = %s",
             *orbit, scene)  # fmt: skip
+    _orthophoto(folder / "orthophoto.tif")
+    background = {"background": {"source": str(folder / "orthophoto.tif")}}
+    sql(owner, "UPDATE cbm.dataset SET settings = settings || %s WHERE id = %s",
+        Json(background), world.dataset)  # fmt: skip
     world.extract(*PRODUCTS, products=[one["name"] for one in PRODUCTS])
     return world
 
 
 def _field(number: int):
     return square(LEFT + 200 * (number % 4) + 10, TOP - 200 * (number // 4) - 190, 180)
+
+
+def _orthophoto(path: Path) -> None:
+    """The ground in one colour, half a metre a pixel."""
+    side = 20 * max(ROWS, COLS)
+    pixels = np.empty((3, side, side), np.uint8)
+    pixels[:] = np.array(GROUND, np.uint8)[:, None, None]
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=side, width=side, dtype="uint8",
+        crs="EPSG:32632", transform=Affine(0.5, 0, LEFT, 0, -0.5, TOP), compress="deflate",
+    ) as target:  # fmt: skip
+        target.write(pixels)
 
 
 def _extent() -> list[float]:

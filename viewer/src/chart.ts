@@ -94,7 +94,7 @@ function draw(
   for (const time of x.ticks(Math.max(2, Math.floor(width / 90))))
     svg.append(
       makeSvg("path", { class: "grid", d: `M${x(time)} ${HEIGHT - MARGIN.bottom}v4` }),
-      makeSvg("text", { x: x(time), y: HEIGHT - 4, "text-anchor": "middle" }, x.tickFormat()(time)),
+      makeSvg("text", { x: x(time), y: HEIGHT - 4, "text-anchor": "middle" }, short(x.tickFormat()(time))),
     );
   if (moment !== null)
     svg.append(makeSvg("path", { class: "moment", d: `M${x(moment)} ${MARGIN.top}V${HEIGHT - MARGIN.bottom}` }));
@@ -115,6 +115,11 @@ function draw(
       );
   }
   return svg;
+}
+
+/** Months in full do not stand beside each other on a phone. */
+function short(label: string): string {
+  return /^[A-Z][a-z]+$/.test(label) ? label.slice(0, 3) : label;
 }
 
 function nearest(lines: Line[], time: number): number | null {

@@ -1,11 +1,11 @@
 // A strip of small images of the parcel, one a date; each is fetched when it comes into view.
 import type { Api } from "./api";
 import { day } from "./chart";
-import { find, make, report } from "./dom";
+import { make, report } from "./dom";
+import type { Pictures } from "./pictures";
 import { texts } from "./texts";
 
 const SMALL = 96;
-const LARGE = 512;
 const AN_HOUR = 3_600_000;
 /** What images are shown as: a card, and bands of which the first that there is counts. */
 const STYLES: { name: string; card: string; bands: string[][] }[] = [
@@ -23,7 +23,6 @@ interface Chip {
 
 export class Chips {
   private readonly figures = new Map<number, HTMLElement>();
-  private readonly urls = new Set<string>();
   private observer: IntersectionObserver | null = null;
   private clouds = new Map<number, number>();
   private style = 0;
@@ -32,6 +31,7 @@ export class Chips {
   constructor(
     private readonly place: HTMLElement,
     private readonly api: Api,
+    private readonly pictures: Pictures,
     private readonly onMoment: (time: number) => void,
   ) {}
 
@@ -91,8 +91,6 @@ export class Chips {
 
   forget(): void {
     this.observer?.disconnect();
-    for (const url of this.urls) URL.revokeObjectURL(url);
-    this.urls.clear();
     this.figures.clear();
   }
 
@@ -100,7 +98,7 @@ export class Chips {
     const options = STYLES.map(({ name }, i) => make("option", { value: i, selected: i === this.style }, name));
     const change = () => {
       this.style = Number(select.value);
-      void report(this.place, this.show(address, signal));
+      void report(this.place, () => this.show(address, signal));
     };
     const select = make("select", { "aria-label": texts.imageStyle, change }, ...options);
     return select;
@@ -110,7 +108,7 @@ export class Chips {
     const date = day(time);
     const open = () => {
       this.onMoment(time);
-      void this.enlarge(date, href, signal);
+      void this.pictures.enlarge(texts.chip(date), href, signal);
     };
     const image = make("img", { alt: texts.chip(date), width: SMALL, height: SMALL });
     const heading = make("p", { class: "month" }, date.startsWith(month || "-") ? "" : texts.month(time));
@@ -124,29 +122,12 @@ export class Chips {
   private load(figure: HTMLElement, signal: AbortSignal): void {
     this.observer?.unobserve(figure);
     const image = figure.querySelector("img") as HTMLImageElement;
-    this.picture(figure.dataset["href"] ?? "", SMALL * 2, signal)
+    this.pictures.fetch(figure.dataset["href"] ?? "", SMALL * 2, signal)
       .then((url) => (image.src = url))
-      .catch(() => figure.querySelector("button")?.replaceChildren(texts.chipFailed));
-  }
-
-  private async enlarge(date: string, href: string, signal: AbortSignal): Promise<void> {
-    const dialog = find<HTMLDialogElement>("#picture");
-    const close = make("button", { class: "quiet close", "aria-label": texts.close, click: () => dialog.close() }, "×");
-    const image = make("img", { alt: texts.chip(date), width: LARGE, height: LARGE });
-    const caption = make("figcaption", {}, date);
-    dialog.replaceChildren(close, make("figure", {}, image, caption));
-    dialog.showModal();
-    try {
-      image.src = await this.picture(href, LARGE, signal);
-    } catch (error) {
-      caption.textContent = (error as Error).message;
-    }
-  }
-
-  private async picture(href: string, side: number, signal: AbortSignal): Promise<string> {
-    const answer = await this.api.get(href, { side }, signal);
-    const url = URL.createObjectURL(await answer.blob());
-    this.urls.add(url);
-    return url;
+      .catch((error: Error) => {
+        const button = figure.querySelector("button") as HTMLElement;
+        button.replaceChildren(texts.chipFailed);
+        button.title = error.message;
+      });
   }
 }

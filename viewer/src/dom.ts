@@ -1,4 +1,5 @@
 // The document's elements, found and made.
+import { texts } from "./texts";
 
 export function find<T extends Element>(selector: string): T {
   const found = document.querySelector<T>(selector);
@@ -39,12 +40,17 @@ function fill(made: Element, attributes: Attributes, children: Child[]): void {
   made.append(...children);
 }
 
-/** Puts what went wrong where the result would stand. */
-export async function report(place: HTMLElement, work: Promise<void>): Promise<void> {
+/** Puts what went wrong where the result would stand; it can be tried again there. */
+export async function report(place: HTMLElement, work: () => Promise<void>): Promise<void> {
   try {
-    await work;
+    await work();
   } catch (error) {
     if (error instanceof DOMException) return;
-    place.replaceChildren(make("p", { class: "problem", role: "alert" }, (error as Error).message));
+    const again = () => {
+      place.replaceChildren(make("p", { class: "hint" }, texts.loading));
+      void report(place, work);
+    };
+    const what = make("p", { class: "problem", role: "alert" }, (error as Error).message);
+    place.replaceChildren(what, make("button", { class: "quiet", click: again }, texts.tryAgain));
   }
 }

@@ -18,6 +18,6 @@ export function gaps(api: Api, address: string, signal: AbortSignal): HTMLElemen
     const lines = missing.map(({ obstime, product, why }) => [day(Date.parse(obstime)), product, why].join(" · "));
     list.replaceChildren(...(lines.length ? lines : [texts.noGaps]).map((line) => make("li", {}, line)));
   };
-  details.addEventListener("toggle", () => void report(list, fill()), { once: true });
+  details.addEventListener("toggle", () => void report(list, fill), { once: true });
   return details;
 }

@@ -84,6 +84,8 @@ async function follow(): Promise<void> {
 }
 
 let shown = { collection: "", pid: "" };
+/** What there is to say of the dataset as a whole. */
+let notice = "";
 
 async function open(id: string, pid: string, move: boolean): Promise<void> {
   if (id !== shown.collection) {
@@ -100,6 +102,7 @@ async function showMap(id: string, move: boolean): Promise<void> {
   const [tiles] = await Promise.all([api.json<TileJson>(address), map.ready]);
   const extent = known.get(id)?.extent?.spatial?.bbox?.[0] as Bounds | undefined;
   map.show(address, tiles);
+  notice = tiles.bounds ? "" : texts.noParcels;
   const bounds = extent ?? tiles.bounds;
   if (move && bounds) map.goTo(bounds, false);
 }
@@ -118,14 +121,15 @@ async function select(pid: string): Promise<void> {
   const parcel = pid ? await api.jsonIfThere<Parcel>(address, {}, signal) : null;
   signal.throwIfAborted();
   if (pid && !parcel) return say(texts.noParcel(pid));
-  say("");
+  say(notice);
   shown = { collection, pid };
   search.value = pid;
   goTo({ collection, parcel: pid });
   map?.select(pid);
   if (!parcel) return;
+  const filled = panel.show(root, address, pid, parcel);
   map?.goTo(boundsOf(parcel));
-  await panel.show(root, address, pid, parcel);
+  await filled;
 }
 
 function boundsOf(parcel: Parcel): Bounds {

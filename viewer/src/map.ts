@@ -98,8 +98,10 @@ export class ParcelMap {
   goTo(bounds: Bounds, animate = true): void {
     const [west, south, east, north] = bounds;
     const box: LngLatBoundsLike = [[west, south], [east, north]];
+    // The panel may just have taken its part of the page.
+    this.map.resize();
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.map.fitBounds(box, { padding: ROOM, maxZoom: 16, animate: animate && !calm });
+    this.map.fitBounds(box, { padding: ROOM, maxZoom: 17, animate: animate && !calm });
   }
 
   select(pid: string): void {
@@ -128,6 +130,7 @@ export class ParcelMap {
     if (this.map.getSource(PARCELS)) this.map.removeSource(PARCELS);
     this.palette = new Palette();
     this.only = null;
+    this.onCrops([], false);
   }
 
   private at(x: number, y: number): GeoJSONFeature[] {

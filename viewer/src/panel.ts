@@ -1,9 +1,11 @@
 // What is shown of one parcel: its data, curves over time, and images in a strip.
 import type { Api } from "./api";
-import { type Chart, chart } from "./chart";
+import { type Chart, chart, day } from "./chart";
 import { Chips } from "./chips";
 import { make, report } from "./dom";
 import { gaps } from "./gaps";
+import { Ground } from "./ground";
+import { Pictures } from "./pictures";
 import { graphsOf, productsOf } from "./series";
 import { texts } from "./texts";
 
@@ -17,12 +19,16 @@ export class Panel {
   private asked = new AbortController();
   private charts: Chart[] = [];
   private chips: Chips | null = null;
+  private readonly pictures: Pictures;
+  private readonly ground: Ground;
 
   constructor(
     private readonly element: HTMLElement,
     private readonly api: Api,
     private readonly onClose: () => void,
   ) {
+    this.pictures = new Pictures(api);
+    this.ground = new Ground(this.pictures);
     element.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.onClose();
     });
@@ -31,6 +37,7 @@ export class Panel {
   close(): void {
     this.asked.abort();
     this.chips?.forget();
+    this.pictures.forget();
     this.element.hidden = true;
     this.element.replaceChildren();
   }
@@ -44,14 +51,18 @@ export class Panel {
     const curves = make("section", { class: "curves" }, make("p", { class: "hint" }, texts.loading));
     const strip = make("section", { class: "strip" });
     const heading = make("h2", {}, `${texts.parcel} ${pid}`);
-    this.element.replaceChildren(close, heading, facts(parcel.properties), strip, curves);
+    const ground = make("section", { class: "ground" });
+    const about = make("div", { class: "about" }, facts(parcel.properties), ground);
+    this.element.replaceChildren(close, heading, about, strip, curves);
     this.element.hidden = false;
     this.element.scrollTop = 0;
     this.element.focus({ preventScroll: true });
-    this.chips = new Chips(strip, this.api, (time) => this.readAt(time));
+    this.chips = new Chips(strip, this.api, this.pictures, (time) => this.readAt(time));
+    const { chips } = this;
     await Promise.all([
-      report(strip, this.chips.show(address, signal)),
-      report(curves, this.showCurves(curves, collection, address, signal)),
+      report(ground, () => this.ground.show(ground, collection, address, signal)),
+      report(strip, () => chips.show(address, signal)),
+      report(curves, () => this.showCurves(curves, collection, address, signal)),
     ]);
   }
 
@@ -74,13 +85,18 @@ export class Panel {
       min: 0,
       max: moments.length - 1,
       "aria-label": texts.observation,
-      input: () => this.readAt(moments[slider.valueAsNumber] as number),
+      input: () => go(slider.valueAsNumber),
     });
+    const go = (index: number) => {
+      const time = moments[index] as number;
+      slider.valueAsNumber = index;
+      slider.setAttribute("aria-valuetext", day(time));
+      this.readAt(time);
+    };
     this.charts = graphs.map((graph) =>
       chart(graph, period, (time) => {
         const nearest = moments.reduce((best, one) => (Math.abs(one - time) < Math.abs(best - time) ? one : best));
-        slider.valueAsNumber = moments.indexOf(nearest);
-        this.readAt(nearest);
+        go(moments.indexOf(nearest));
       }),
     );
     const saves = products.map(({ name }) => {
@@ -88,9 +104,9 @@ export class Panel {
       return make("button", { class: "quiet", click }, texts.download(name));
     });
     const cloudKey = make("p", { class: "hint" }, texts.clearAndClouded);
-    place.replaceChildren(slider, ...this.charts.map(({ element }) => element), cloudKey, gaps(this.api, address, signal), ...saves);
-    slider.valueAsNumber = moments.length - 1;
-    this.readAt(moments.at(-1) as number);
+    const downloads = make("div", { class: "downloads" }, ...saves);
+    place.replaceChildren(slider, ...this.charts.map(({ element }) => element), cloudKey, gaps(this.api, address, signal), downloads);
+    go(moments.length - 1);
   }
 
   private readAt(time: number): void {
@@ -115,7 +131,8 @@ function facts(properties: Record<string, unknown>): HTMLElement {
   const { pid: _, crop_code, crop_name, area_m2, valid_from, valid_to, ...others } = properties;
   const crop = [...new Set([crop_name, crop_code].filter((part) => part))].join(" · ");
   tell(texts.crop, crop || texts.noCrop);
-  tell(texts.area, typeof area_m2 === "number" ? texts.hectares(area_m2 / 10_000) : null);
+  if (typeof area_m2 === "number")
+    tell(texts.area, area_m2 < 1000 ? texts.squareMetres(area_m2) : texts.hectares(area_m2 / 10_000));
   tell(texts.valid, texts.validBetween(String(valid_from ?? ""), String(valid_to ?? "")));
   for (const [name, value] of Object.entries(others))
     tell(name, typeof value === "object" && value !== null ? JSON.stringify(value) : value);
