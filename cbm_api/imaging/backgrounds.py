@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
-from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,26 +14,13 @@ from rasterio.io import DatasetReader, MemoryFile
 from rasterio.transform import Affine, array_bounds
 from rasterio.windows import Window
 
-from cbm_api.imaging import sources
+from cbm_api.imaging import services, sources
 from cbm_api.imaging.windows import Place
 from cbm_core.datasets.background import Background
 from cbm_core.remote.web import Access
 
 _WHAT = "the background"
 _MERCATOR = CRS.from_epsg(3857)
-_HALF_WORLD = 20_037_508.342_789_244  # metres of Web Mercator
-_SECONDS = 10
-# Four bands: tiles in grey, with a palette or without transparency are brought to these.
-_SERVICE = """<GDAL_WMS>{service}
-<DataWindow><UpperLeftX>-{half}</UpperLeftX><UpperLeftY>{half}</UpperLeftY>
-<LowerRightX>{half}</LowerRightX><LowerRightY>-{half}</LowerRightY>{window}</DataWindow>
-<Projection>EPSG:3857</Projection><BandsCount>4</BandsCount>
-<BlockSizeX>256</BlockSizeX><BlockSizeY>256</BlockSizeY><MaxConnections>4</MaxConnections>
-<Timeout>{seconds}</Timeout><ZeroBlockHttpCodes>204,404</ZeroBlockHttpCodes></GDAL_WMS>"""
-_TILES = '<Service name="TMS"><ServerUrl>{url}</ServerUrl></Service>'
-_WMS = """<Service name="WMS"><Version>1.1.1</Version><ServerUrl>{url}</ServerUrl>
-<SRS>EPSG:3857</SRS><ImageFormat>image/png</ImageFormat><Transparent>TRUE</Transparent>
-<Layers>{layers}</Layers></Service>"""
 
 
 def read(
@@ -54,9 +39,16 @@ def read(
     size = place.size_m / math.cos(math.radians(place.lat))
     pixel = size / side
     grid = Affine(pixel, 0.0, x - size / 2, 0.0, -pixel, y + size / 2)
-    with _opened(background, access) as dataset:
-        pixels, transform = _around(dataset, array_bounds(side, side, grid), side)
-        crs = dataset.crs
+    bounds = array_bounds(side, side, grid)
+    if background.layers:
+        return services.service(background, bounds, side, access), grid
+    if background.is_tiles:
+        pixels, transform = services.tiles(background, bounds, side, access)
+        crs = _MERCATOR
+    else:
+        with sources.opened(background.source, access, _WHAT) as dataset:
+            pixels, transform = _around(dataset, bounds, side)
+            crs = dataset.crs
     ground = np.zeros((4, side, side), np.uint8)
     if pixels.size:
         warp.reproject(
@@ -106,23 +98,3 @@ def geotiff(pixels: NDArray[np.uint8], grid: Affine) -> bytes:
         ) as target:  # fmt: skip
             target.write(np.where(pixels[3] > 0, pixels[:3], 0).astype(np.uint8))
         return bytes(memory.getbuffer())
-
-
-def _opened(background: Background, access: Access) -> AbstractContextManager[DatasetReader]:
-    if background.layers:
-        service = _WMS.format(url=escape(background.source), layers=escape(background.layers))
-        across = 256 * 2**background.zoom
-        window = f"<SizeX>{across}</SizeX><SizeY>{across}</SizeY>"
-    elif background.is_tiles:
-        url = background.source
-        for name in "zxy":
-            url = url.replace(f"{{{name}}}", f"${{{name}}}")
-        service = _TILES.format(url=escape(url))
-        window = (
-            f"<TileLevel>{background.zoom}</TileLevel><TileCountX>1</TileCountX>"
-            "<TileCountY>1</TileCountY><YOrigin>top</YOrigin>"
-        )
-    else:
-        return sources.opened(background.source, access, _WHAT)
-    text = _SERVICE.format(service=service, window=window, half=_HALF_WORLD, seconds=_SECONDS)
-    return sources.service(text, access, _WHAT)

@@ -11,8 +11,6 @@ seen as it is now.
 from __future__ import annotations
 
 import logging
-import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
@@ -79,27 +77,6 @@ def opened(href: str, access: Access, what: str) -> Iterator[DatasetReader]:
         raise (_told(folder.trouble, what) if folder and folder.trouble else error) from None
     if folder and folder.trouble:
         raise _told(folder.trouble, what)
-
-
-@contextmanager
-def service(description: str, access: Access, what: str) -> Iterator[DatasetReader]:
-    """Open a map service that GDAL's driver WMS is told of, for the length of the block.
-
-    ``description`` is XML, https://gdal.org/en/stable/drivers/raster/wms.html.
-
-    Raises:
-        CbmError: ``raster_unreachable``.
-
-    """
-    left = max(math.ceil(access.until - time.monotonic()), 1)
-    own: Options = {"GDAL_HTTP_TIMEOUT": left, "GDAL_HTTP_CONNECTTIMEOUT": 5}
-    if access.storage.ca_file:
-        own["GDAL_CURL_CA_BUNDLE"] = access.storage.ca_file
-    try:
-        with _open(description, "WMS", what, own, None) as dataset:
-            yield dataset
-    except CbmError:
-        raise _unreachable(what) from None
 
 
 @contextmanager

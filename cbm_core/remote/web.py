@@ -18,6 +18,7 @@ import re
 import socket
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -85,6 +86,16 @@ class Access:
         return pool.request(
             "GET", address, headers=headers, timeout=times, redirect=False, preload_content=False
         )
+
+    def whole(self, address: str, most: int) -> tuple[int, bytes]:
+        """Return status and body, of which no more than ``most`` bytes are read.
+
+        Raises:
+            OSError, urllib3.exceptions.HTTPError: see ``FAILURES``; no answer, or none in time.
+
+        """
+        with closing(self.get(address, {})) as answer:
+            return answer.status, answer.read(most, decode_content=True)
 
 
 _asking = threading.local()
