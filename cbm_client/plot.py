@@ -22,7 +22,7 @@ def series(
     frame: pd.DataFrame,
     column: str = "NDVI_mean",
     *,
-    max_cloud: float = 0.0,
+    max_cloud: float | None = 0.0,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw a parcel's curve; a line leads from one clear observation to the next.
@@ -32,7 +32,8 @@ def series(
         column: What is drawn. With the peers' columns, the middle half of the peers is shaded, and
             their median dashed, on clear passes.
         max_cloud: The greatest clouded share of a clear observation, 0 to 1. Clouded ones are
-            crosses; those of which no pixel was classified hollow squares.
+            crosses; those of which no pixel was classified hollow squares. None where clouds do
+            not matter (radar): all observations are on the line.
         ax: Where to draw; a new one if left out.
 
     Raises:
@@ -44,15 +45,16 @@ def series(
         raise ValueError(f"expected the series of one parcel, found {frame['pid'].nunique()}")
     values, share = frame[column], frame["clouded"]
     there = values.notna()
-    clear = there & (share <= max_cloud)
-    clouded = there & (share > max_cloud)
-    unknown = there & share.isna()
+    clear = there if max_cloud is None else there & (share <= max_cloud)
+    unknown = there & ~clear & share.isna()
+    clouded = there & ~clear & ~unknown
     if ax is None:
         _, ax = plt.subplots(figsize=(9, 3.5), layout="constrained")
     if f"{column}_peers_p50" in frame:
         _peers(ax, frame[clear], column)
     times = frame["obstime"].to_numpy()
-    ax.plot(times[clear], values[clear], "-o", color=_CLEAR, markersize=4, label="clear")
+    name = column if max_cloud is None else "clear"
+    ax.plot(times[clear], values[clear], "-o", color=_CLEAR, markersize=4, label=name)
     if clouded.any():
         ax.plot(times[clouded], values[clouded], "x", color=_CLOUDED, markersize=5, label="clouded")
     if unknown.any():

@@ -36,6 +36,11 @@ def test_how_much_cloud_is_clear_can_be_said(frame):
     assert drawn(plot.series(frame, max_cloud=0.2))["clear"] == [0.2, 0.1, 0.5, 0.7]
 
 
+def test_clouds_do_not_matter_to_radar(frame):
+    frame["VV_mean"] = [1, 2, 3, 4, np.nan, 6]
+    assert drawn(plot.series(frame, "VV_mean", max_cloud=None)) == {"VV_mean": [1, 2, 3, 4, 6]}
+
+
 def test_peers_are_drawn_where_they_are_known(frame):
     for name, value in (("p25", 0.3), ("p50", 0.4), ("p75", 0.5)):
         frame[f"NDVI_mean_peers_{name}"] = value
