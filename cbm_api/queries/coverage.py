@@ -6,12 +6,18 @@ The codes are those of ``cbm.parcel_coverage``, and ``not_asked``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
+
+from psycopg2 import sql
+from pydantic import Field, computed_field
 
 from cbm_api.period import Period
 from cbm_api.queries.datasets import Dataset
-from cbm_api.queries.products import Product
+from cbm_api.queries.rows import Row
+from cbm_core.datasets import pace as paces
+from cbm_core.datasets.pace import Pace
+from cbm_core.datasets.products import Product
 from cbm_core.db import Cursor, one_row
 
 # Dataset and geometries are given as numbers, so that only their months of signatures are planned
@@ -54,20 +60,6 @@ WHERE p.dataset_id = %(dataset)s AND p.layer = %(layer)s AND p.pid = %(pid)s
     AND ST_Intersects(sc.footprint, g.geom)))
 ORDER BY sc.obstime, pr.name, pr.revision, sc.tile, sc.id"""
 
-# The recent past that the rate is taken from, as `cbm ledger status` does.
-_RATE = """
-SELECT count(*) FILTER (WHERE finished),
-  extract(epoch FROM now() - greatest(min(w.started_at) FILTER (WHERE finished),
-                                      now() - interval '15 minutes'))::float,
-  count(*) FILTER (WHERE w.state IN ('pending', 'running') AND s.state = 'active'),
-  max(w.finished_at) FILTER (WHERE w.state = 'done')
-FROM cbm.work_item w
-JOIN cbm.scene s ON s.id = w.scene_id
-CROSS JOIN LATERAL (
-  SELECT w.state IN ('done', 'failed') AND w.finished_at > now() - interval '15 minutes'
-) f (finished)
-WHERE w.dataset_id = %s"""
-
 _COUNTS = """
 SELECT p.name, p.revision, p.card,
   count(*) FILTER (WHERE w.state = 'pending' AND s.state = 'active'),
@@ -82,9 +74,26 @@ WHERE w.dataset_id = %s
 GROUP BY p.name, p.revision, p.card ORDER BY p.name, p.revision"""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What there is of a scene for a parcel, and why."""
+Code = Literal[
+    "ok", "clouded", "no_image", "no_pixel", "not_yet", "not_asked", "failed",
+    "held", "superseded", "retracted",
+]  # fmt: skip
+_WHY: dict[Code, str] = {
+    "ok": "There are statistics.",
+    "clouded": "Imaged, but the product's mask left no pixel, or too few.",
+    "no_image": "The scene holds no valid pixel of the parcel, or a better tile does.",
+    "no_pixel": "No pixel's centre lies in the parcel.",
+    "not_yet": "The extraction is still to come.",
+    "not_asked": "The scene is catalogued; its extraction has not been asked for yet.",
+    "failed": "The extraction failed; the operator knows why.",
+    "held": "The scene was found unfit and is held back.",
+    "superseded": "A newer processing of the scene took its place.",
+    "retracted": "The operator took the scene out of use.",
+}
+
+
+class Answer(Row):
+    """What there is of a scene for the parcel."""
 
     obstime: datetime
     product: str
@@ -92,18 +101,19 @@ class Answer:
     reference: str
     part: str
     tile: str
-    cloud_percent: float | None
+    cloud_percent: float | None = Field(description="Of the whole scene.")
     px_imaged: int | None
     px_clear: int | None
-    code: str
+    code: Code
+
+    @computed_field
+    def why(self) -> str:
+        """Say the code in words."""
+        return _WHY[self.code]
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Scenes of a product by what became of them.
-
-    ``withheld`` are open, but not in use: superseded, held or retracted.
-    """
+class Counts(Row):
+    """Scenes of a product by what became of them."""
 
     product: str
     revision: int
@@ -112,16 +122,7 @@ class Counts:
     running: int
     done: int
     failed: int
-    withheld: int
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Scenes per hour of late, and seconds until the open ones are done; None: not known."""
-
-    per_hour: float | None
-    seconds_left: float | None
-    last_done_at: datetime | None
+    withheld: int = Field(description="Open, but superseded, held or retracted: not in use.")
 
 
 def of_parcel(
@@ -141,13 +142,13 @@ def of_parcel(
             "last": dataset.imagery_end,
         },
     )
-    return [Answer(*row) for row in cursor.fetchall()]
+    return [Answer.of(row) for row in cursor.fetchall()]
 
 
 def counts(cursor: Cursor, dataset: Dataset) -> list[Counts]:
     """Count a dataset's scenes per product and state."""
     cursor.execute(_COUNTS, (dataset.id,))
-    return [Counts(*row) for row in cursor.fetchall()]
+    return [Counts.of(row) for row in cursor.fetchall()]
 
 
 def failures(cursor: Cursor, dataset: Dataset) -> dict[str, int]:
@@ -162,8 +163,16 @@ def failures(cursor: Cursor, dataset: Dataset) -> dict[str, int]:
 
 def pace(cursor: Cursor, dataset: Dataset) -> Pace:
     """Return how fast a dataset is being worked on."""
-    cursor.execute(_RATE, (dataset.id,))
-    finished, seconds, left, last = one_row(cursor)
-    per_hour = finished / max(seconds, 1.0) * 3600 if finished else None
-    seconds_left = 0.0 if not left else left / per_hour * 3600 if per_hour else None
-    return Pace(per_hour, seconds_left, last)
+    of_dataset = sql.SQL("w.dataset_id = %(dataset)s")
+    return paces.measure(cursor, of_dataset, {"dataset": dataset.id})
+
+
+def last_done_at(cursor: Cursor, dataset: Dataset) -> datetime | None:
+    """Return when a scene of a dataset was last done."""
+    cursor.execute(
+        """SELECT max(finished_at) FROM cbm.work_item
+           WHERE dataset_id = %s AND state = 'done'""",
+        (dataset.id,),
+    )
+    found: datetime | None = one_row(cursor)[0]
+    return found

@@ -12,10 +12,10 @@ from cbm_api.period import Period
 from cbm_api.queries import products, signatures
 from cbm_api.queries.datasets import Dataset
 from cbm_api.queries.legacy_parcels import Columns
-from cbm_api.queries.products import Product
 from cbm_api.queries.signatures import STATISTICS, Rows
 from cbm_api.series.preferred import preferred
 from cbm_core import bands as band_names
+from cbm_core.datasets.products import Product, of_dataset
 from cbm_core.db import Cursor
 from cbm_core.errors import CbmError
 
@@ -39,7 +39,7 @@ def serving(cursor: Cursor, dataset: Dataset) -> dict[str, Product]:
     else the card's only one. Its newest revision counts.
     """
     chosen = dataset.settings.get("legacy_products", {})
-    found = products.of_dataset(cursor, dataset.id)
+    found = of_dataset(cursor, dataset.id)
     served = {}
     for card in CARDS:
         try:

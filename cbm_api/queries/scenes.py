@@ -7,9 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from psycopg2 import sql
+from pydantic import Field
 
 from cbm_api.period import Period
 from cbm_api.queries.datasets import Dataset
+from cbm_api.queries.rows import Row
 from cbm_core.db import Cursor
 from cbm_core.errors import CbmError
 
@@ -57,9 +59,8 @@ class Wanted:
     cloud: float | None = None
 
 
-@dataclass(frozen=True)
-class Scene:
-    """A scene as catalogued; ``superseded_by`` is a reference."""
+class Scene(Row):
+    """An image as catalogued."""
 
     id: int
     reference: str
@@ -71,24 +72,25 @@ class Scene:
     orbit_direction: str | None
     relative_orbit: int | None
     absolute_orbit: int | None
-    incidence_angle: float | None
+    incidence_angle: float | None = Field(description="Mean, in degrees.")
     baseline: str | None
     cloud_percent: float | None
-    state: str
+    state: str = Field(description="active, superseded, held or retracted.")
     state_reason: str | None
-    superseded_by: str | None
-    reference_time: datetime | None
+    superseded_by: str | None = Field(description="The reference of the scene that took its place.")
+    reference_time: datetime | None = Field(
+        description="Of coherence: when the earlier image was taken; obstime is the later's."
+    )
     temporal_baseline_days: int | None
-    perpendicular_baseline: float | None
+    perpendicular_baseline: float | None = Field(description="In metres.")
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(Row):
     """What became of a scene under a product."""
 
     product: str
     revision: int
-    state: str
+    state: str = Field(description="pending, running, done or failed.")
     error_code: str | None
     finished_at: datetime | None
 
@@ -112,7 +114,7 @@ def listed(
             "limit": limit,
         },
     )
-    return [Scene(*row) for row in cursor.fetchall()]
+    return [Scene.of(row) for row in cursor.fetchall()]
 
 
 def get(
@@ -132,7 +134,7 @@ def get(
             "The collection has no such scene.",
             "GET /v1/collections/{id}/scenes lists its scenes.",
         )
-    return Scene(*row[:-2]), row[-2], row[-1] or {}
+    return Scene.of(row[:-2]), row[-2], row[-1] or {}
 
 
 def items(cursor: Cursor, dataset: Dataset, scene: int) -> list[Item]:
@@ -143,4 +145,4 @@ def items(cursor: Cursor, dataset: Dataset, scene: int) -> list[Item]:
            WHERE w.dataset_id = %s AND w.scene_id = %s ORDER BY p.name, p.revision""",
         (dataset.id, scene),
     )
-    return [Item(*row) for row in cursor.fetchall()]
+    return [Item.of(row) for row in cursor.fetchall()]

@@ -16,7 +16,7 @@ from psycopg2 import sql
 
 from cbm_api.period import Period
 from cbm_api.queries.datasets import Dataset
-from cbm_api.queries.products import Product
+from cbm_core.datasets.products import Product
 from cbm_core.db import Cursor
 from cbm_core.errors import CbmError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, Field
 from cbm_api.context import reading
 from cbm_api.parameters import CollectionPath
 from cbm_api.queries import coverage, datasets
+from cbm_api.queries.coverage import Counts
 from cbm_api.routes.ogc import NoParameters
 
 api = APIBlueprint(
@@ -19,24 +19,11 @@ api = APIBlueprint(
 )
 
 
-class ProductProgress(BaseModel):
-    """Scenes of a product by what became of them."""
-
-    product: str
-    revision: int
-    card: str
-    pending: int
-    running: int
-    done: int
-    failed: int
-    withheld: int = Field(description="Open, but superseded, held or retracted: not in use.")
-
-
 class Progress(BaseModel):
     """How far the extraction of a collection's dataset is."""
 
     collection: str
-    products: list[ProductProgress]
+    products: list[Counts]
     failures: dict[str, int] = Field(description="Failed scenes by cause.")
     rate_per_hour: float | None = Field(
         description="Of the last quarter of an hour; null where nothing was done in it."
@@ -53,12 +40,12 @@ def progress(path: CollectionPath, query: NoParameters) -> dict[str, Any]:
         counts = coverage.counts(cursor, dataset)
         failures = coverage.failures(cursor, dataset)
         pace = coverage.pace(cursor, dataset)
+        last = coverage.last_done_at(cursor, dataset)
     document = Progress(
         collection=dataset.name,
-        products=[ProductProgress(**asdict(one)) for one in counts],
+        products=counts,
         failures=failures,
-        rate_per_hour=None if pace.per_hour is None else round(pace.per_hour, 1),
-        seconds_left=None if pace.seconds_left is None else round(pace.seconds_left),
-        last_done_at=pace.last_done_at,
+        **pace.as_json(),
+        last_done_at=last,
     )
     return document.model_dump(mode="json")

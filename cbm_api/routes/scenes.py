@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from datetime import datetime
 from typing import Any, Literal
 
 from flask import request, url_for
@@ -12,9 +10,12 @@ from pydantic import BaseModel, Field
 
 from cbm_api import period
 from cbm_api.context import reading
-from cbm_api.parameters import CollectionPath, Parameters
-from cbm_api.queries import datasets, products, scenes
+from cbm_api.images import Images
+from cbm_api.parameters import CollectionPath
+from cbm_api.queries import datasets, scenes
+from cbm_api.queries.scenes import Item, Scene
 from cbm_api.routes.ogc import NoParameters
+from cbm_core.datasets.products import of_dataset
 
 api = APIBlueprint(
     "scenes",
@@ -32,16 +33,9 @@ class ScenePath(CollectionPath):
     scene_id: int = Field(ge=1, le=_LARGEST_ID)
 
 
-class SceneQuery(Parameters):
+class SceneQuery(Images):
     """Which scenes."""
 
-    card: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9]{0,15}$")
-    datetime: str | None = Field(
-        default=None,
-        max_length=80,
-        description="When the image was taken (UTC): a day, a moment, or two with a slash "
-        "between; '..' leaves an end open.",
-    )
     state: Literal["active", "superseded", "held", "retracted"] | None = None
     orbit: str | None = Field(
         default=None,
@@ -59,42 +53,6 @@ class SceneQuery(Parameters):
     after: int | None = Field(
         default=None, ge=1, le=_LARGEST_ID, description="The last scene of the page before."
     )
-
-
-class Scene(BaseModel):
-    """An image as catalogued."""
-
-    id: int
-    reference: str
-    part: str
-    card: str
-    platform: str
-    obstime: datetime
-    tile: str
-    orbit_direction: str | None
-    relative_orbit: int | None
-    absolute_orbit: int | None
-    incidence_angle: float | None = Field(description="Mean, in degrees.")
-    baseline: str | None
-    cloud_percent: float | None
-    state: str = Field(description="active, superseded, held or retracted.")
-    state_reason: str | None
-    superseded_by: str | None = Field(description="The reference of the scene that took its place.")
-    reference_time: datetime | None = Field(
-        description="Of coherence: when the earlier image was taken; obstime is the later's."
-    )
-    temporal_baseline_days: int | None
-    perpendicular_baseline: float | None = Field(description="In metres.")
-
-
-class Item(BaseModel):
-    """What became of a scene under a product."""
-
-    product: str
-    revision: int
-    state: str = Field(description="pending, running, done or failed.")
-    error_code: str | None
-    finished_at: datetime | None
 
 
 class SceneDetail(Scene):
@@ -159,7 +117,7 @@ def listed(path: CollectionPath, query: SceneQuery) -> dict[str, Any]:
         given: dict[str, Any] = {**request.args.to_dict(), "after": page[-1].id}
         href = url_for("scenes.listed", collection_id=path.collection_id, **given)
         links.append(Link(rel="next", href=href))
-    answer = SceneList(scenes=[Scene(**asdict(one)) for one in page], links=links)
+    answer = SceneList(scenes=page, links=links)
     return answer.model_dump(mode="json")
 
 
@@ -171,10 +129,10 @@ def one(path: ScenePath, query: NoParameters) -> dict[str, Any]:
         scene, footprint, bands = scenes.get(cursor, dataset, path.scene_id)
         items = scenes.items(cursor, dataset, path.scene_id)
     answer = SceneDetail(
-        **asdict(scene),
+        **scene.model_dump(),
         footprint=footprint,
         bands=bands,
-        extractions=[Item(**asdict(item)) for item in items],
+        extractions=items,
     )
     return answer.model_dump(mode="json")
 
@@ -184,7 +142,7 @@ def extracted(path: CollectionPath, query: NoParameters) -> dict[str, Any]:
     """List the products that the collection is extracted with, the newest revision first."""
     with reading() as cursor:
         dataset = datasets.find(cursor, path.collection_id)
-        found = products.of_dataset(cursor, dataset.id)
+        found = of_dataset(cursor, dataset.id)
     answer = ProductList(
         products=[
             Product(

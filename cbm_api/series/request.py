@@ -8,13 +8,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from cbm_api import period
-from cbm_api.parameters import Parameters, Pid
+from cbm_api.images import Images
+from cbm_api.parameters import Pid
 from cbm_api.period import Period
 from cbm_api.queries.datasets import Dataset
-from cbm_api.queries.products import Product, choose, of_dataset
+from cbm_api.queries.products import choose
 from cbm_api.queries.signatures import STATISTICS
 from cbm_api.series.polygon import Area
 from cbm_core import bands as band_names
+from cbm_core.datasets.products import Product, of_dataset
 from cbm_core.db import Cursor
 from cbm_core.errors import CbmError
 
@@ -32,19 +34,15 @@ def _split(value: Any) -> Any:
 Statistics = Annotated[list[Statistic], BeforeValidator(_split)]
 
 
-class Wanted(Parameters):
+class Wanted(Images):
     """Which numbers of which images."""
 
     product: str | None = Field(
         default=None,
         pattern=r"^[a-z][a-z0-9_]{0,62}(@[0-9]{1,4})?$",
         description="A product, as GET /v1/collections/{id}/products lists them; name@1 is its "
-        "first revision, a name alone its newest. Left out: the one that stands for the card.",
-    )
-    card: str | None = Field(
-        default=None,
-        pattern=r"^[a-z][a-z0-9]{0,15}$",
-        description="s2 (Sentinel-2), bs (backscatter), c6, c12 (coherence); s2 if left out.",
+        "first revision, a name alone its newest. Left out: the one that stands for the card, "
+        "s2 where none is named.",
     )
     bands: Annotated[list[_Name], BeforeValidator(_split)] | None = Field(
         default=None,
@@ -54,12 +52,6 @@ class Wanted(Parameters):
     )
     statistics: Statistics | None = Field(
         default=None, max_length=8, description="With commas between; all eight if left out."
-    )
-    datetime: str | None = Field(
-        default=None,
-        max_length=80,
-        description="When the image was taken (UTC): a day, a moment, or two with a slash "
-        "between; '..' leaves an end open.",
     )
     orbit: str | None = Field(
         default=None,

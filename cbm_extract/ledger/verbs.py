@@ -46,7 +46,7 @@ def _status(arguments: _Status, context: Context) -> Answer:
         scope = Scope(dataset.id if dataset else None)
         counts = overview.counts(cursor, scope)
         failed = overview.failures(cursor, scope)
-        pace = rate.pace(cursor, scope)
+        pace = rate.progress(cursor, scope)
     rows = [
         {"dataset": dataset_name, "product": product, **states}
         for (dataset_name, product), states in counts.items()

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from cbm_core.datasets.products import Product, newest, of_dataset
 from cbm_core.datasets.store import Dataset
 from cbm_core.db import Cursor
 from cbm_core.errors import CbmError
 from cbm_extract.report import series
 from cbm_extract.report.series import Point
 from cbm_extract.store import report_queries as queries
-from cbm_extract.store.report_queries import CropCount, Parcel, Product, SceneState
+from cbm_extract.store.report_queries import CropCount, Parcel, SceneState
 
 LISTED_PARCELS = 500
 LISTED_SCENES = 1000
@@ -148,7 +149,7 @@ def collect(
             ``layer_unknown``, ``parcel_unknown``, ``parcel_ambiguous``.
 
     """
-    product = find_product(queries.products(cursor, dataset.id), product_name, dataset.name)
+    product = find_product(newest(of_dataset(cursor, dataset.id)), product_name, dataset.name)
     ndvi_from = _require_ndvi(product)
     if pids or layer is not None:
         charted = find_parcels(cursor, dataset, product, pids or [], layer)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from cbm_extract.store.report_queries import Product, Value
+from cbm_core.datasets.products import Product
+from cbm_extract.store.report_queries import Value
 
 # Cloud shadow, clouds of medium and high probability, thin cirrus, snow or ice.
 CLOUDED_CLASSES = (3, 8, 9, 10, 11)

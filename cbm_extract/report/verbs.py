@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from cbm_core import bands as band_names
 from cbm_core import db
+from cbm_core.datasets.products import Product, newest, of_dataset
 from cbm_core.datasets.store import require_dataset
 from cbm_core.errors import CbmError, folder_unusable
 from cbm_core.verbs import Answer, Arguments, ChangingArguments, Context, Verb, positional
@@ -71,7 +72,7 @@ class ReportArguments(ChangingArguments):
 def _show(arguments: ShowArguments, context: Context) -> Answer:
     with db.session(context.settings) as connection, db.transaction(connection) as cursor:
         dataset = require_dataset(cursor, arguments.dataset)
-        found = queries.products(cursor, dataset.id)
+        found = newest(of_dataset(cursor, dataset.id))
         product = collect.find_product(found, arguments.product, dataset.name)
         bands = _stored_bands(arguments.bands, product)
         parcel = collect.find_parcels(
@@ -111,7 +112,7 @@ def _show(arguments: ShowArguments, context: Context) -> Answer:
     )
 
 
-def _stored_bands(names: list[str] | None, product: queries.Product) -> list[str] | None:
+def _stored_bands(names: list[str] | None, product: Product) -> list[str] | None:
     """Return bands under the names they are stored by, whichever way they were spelt."""
     if names is None:
         return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from cbm_core.datasets.products import Product
 from cbm_core.db import Cursor, one_row
 
 # A parcel as known now: of several periods of validity, the latest.
@@ -32,18 +33,6 @@ _OF_PARCELS = _MONITORABILITY.format("c")
 _EXTENT = """
 SELECT ST_SetSRID(ST_Extent(geom)::geometry, 4326)
 FROM cbm.parcel_geometry WHERE dataset_id = %(dataset)s AND retired_at IS NULL"""
-
-
-@dataclass(frozen=True)
-class Product:
-    """A product of which extractions were asked in a dataset, in its newest such revision."""
-
-    id: int
-    name: str
-    revision: int
-    card: str
-    variables: tuple[str, ...]
-    buffer_m: float
 
 
 @dataclass(frozen=True)
@@ -116,23 +105,6 @@ class SceneState:
     error: str | None
     rows: int
     missing: list[str]
-
-
-def products(cursor: Cursor, dataset_id: int) -> list[Product]:
-    """Return the dataset's products by name, each in the newest revision that was asked for."""
-    cursor.execute(
-        """SELECT DISTINCT ON (pr.name) pr.id, pr.name, pr.revision, pr.card, pr.variables,
-             coalesce((pr.definition ->> 'buffer_m')::real, 0)
-           FROM cbm.product pr
-           WHERE EXISTS (SELECT FROM cbm.work_item w
-                         WHERE w.dataset_id = %s AND w.product_id = pr.id)
-           ORDER BY pr.name, pr.revision DESC""",
-        (dataset_id,),
-    )
-    return [
-        Product(number, name, revision, card, tuple(variables), float(buffer_m))
-        for number, name, revision, card, variables, buffer_m in cursor.fetchall()
-    ]
 
 
 def layers(cursor: Cursor, dataset_id: int) -> dict[str, tuple[int, float]]:

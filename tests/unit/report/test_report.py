@@ -7,11 +7,12 @@ from html.parser import HTMLParser
 
 import pytest
 
+from cbm_core.datasets.products import Product
 from cbm_core.datasets.store import Dataset
 from cbm_extract.report import figure, page, series, verbs
 from cbm_extract.report.collect import Report
 from cbm_extract.report.series import Point
-from cbm_extract.store.report_queries import CropCount, Parcel, Product, SceneState, Value
+from cbm_extract.store.report_queries import CropCount, Parcel, SceneState, Value
 
 T0 = datetime(2024, 4, 1, 10, 30, tzinfo=UTC)
 PRODUCT = Product(1, "s2", 2, "s2", ("B04", "B08", "NDVI"), 0.0)
