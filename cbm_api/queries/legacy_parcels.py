@@ -7,13 +7,13 @@ latest, as in the views of ``cbm dataset legacy-views``.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg2 import sql
 
 from cbm_api.queries import areas
+from cbm_api.queries.boxes import widened
 from cbm_api.queries.datasets import Dataset
 from cbm_core.db import Cursor, one_row
 
@@ -24,8 +24,6 @@ MOST_PARCELS = 100
 FARTHEST_PEER_M = 20_000
 SMALLEST_PEER_M2 = 3000
 _FIRST_LOOK = 4 * MOST_PARCELS
-# Degrees are at least as long as this, those of longitude at the equator.
-_METRES_PER_DEGREE = 110_500
 
 _CURRENT = sql.SQL("""
 p.dataset_id = %(dataset)s AND p.layer = %(layer)s AND p.known_to = 'infinity'
@@ -112,7 +110,7 @@ def peers(cursor: Cursor, dataset: Dataset, pid: str, within_m: float, most: int
     within = min(within_m, FARTHEST_PEER_M)
     cursor.execute(
         _PEERS.format(current=_CURRENT),
-        given | _widened(bounds, within) | {"crop": crop, "own": geometry, "within": within,
+        given | widened(bounds, within) | {"crop": crop, "own": geometry, "within": within,
                                             "smallest": SMALLEST_PEER_M2, "most": most},
     )  # fmt: skip
     return _numbered(cursor, dataset, _columns(cursor), "pids")
@@ -182,17 +180,3 @@ def _numbered(cursor: Cursor, dataset: Dataset, columns: Columns, name: str) -> 
     if one_row(cursor)[0]:
         columns[name] = [int(pid) for pid in columns[name]]
     return columns
-
-
-def _widened(bounds: list[float], metres: float) -> dict[str, float]:
-    """Return bounds (west, south, east, north in degrees) with all within metres of them."""
-    west, south, east, north = bounds
-    high = metres / _METRES_PER_DEGREE
-    farthest = min(max(abs(south), abs(north)) + high, 89.0)
-    wide = high / math.cos(math.radians(farthest))
-    return {
-        "west": west - wide,
-        "south": south - high,
-        "east": east + wide,
-        "north": north + high,
-    }

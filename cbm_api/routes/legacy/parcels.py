@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flask import Response, jsonify
 from flask_openapi3 import APIBlueprint, Tag
 
@@ -42,26 +44,14 @@ def parcel_by_id(query: ParcelById) -> Response:
 @api.get("/parcelByLocation", responses={200: answers.Parcels}, summary="Parcels at a place")
 def parcel_by_location(query: ParcelByLocation) -> Response:
     """Answer with the data of the parcels at a place."""
-    with reading() as cursor:
-        dataset = dataset_of(cursor, query)
-        if dataset is None:
-            return jsonify({})
-        found = legacy_parcels.by_location(cursor, dataset, query.lon, query.lat, _show(query))
-        _log_found(cursor, dataset, found)
-    return answers.columns(found)
+    return _answered(query, legacy_parcels.by_location, query.lon, query.lat, _show(query))
 
 
 @api.get("/parcelsByPolygon", responses={200: answers.Parcels}, summary="Parcels in a polygon")
 def parcels_by_polygon(query: ParcelsByPolygon) -> Response:
     """Answer with the data of up to 100 parcels that meet a polygon."""
-    with reading() as cursor:
-        dataset = dataset_of(cursor, query)
-        if dataset is None:
-            return jsonify({})
-        show = _show(query, ids_only=query.only_ids)
-        found = legacy_parcels.by_polygon(cursor, dataset, query.ring(), show)
-        _log_found(cursor, dataset, found)
-    return answers.columns(found)
+    show = _show(query, ids_only=query.only_ids)
+    return _answered(query, legacy_parcels.by_polygon, query.ring(), show)
 
 
 @api.get("/parcelPeers", responses={200: answers.PeerColumns}, summary="Parcels alike nearby")
@@ -87,6 +77,13 @@ def _show(query: Shown, *, ids_only: bool = False) -> Show:
     return Show(geometry=query.withGeometry, wgs84=query.wgs84, ids_only=ids_only)
 
 
-def _log_found(cursor: Cursor, dataset: Dataset, found: Columns) -> None:
-    if found["pid"]:
-        log_read(cursor, dataset.name, [str(pid) for pid in found["pid"]])
+def _answered(query: Shown, look: Callable[..., Columns], *wanted: object) -> Response:
+    """Answer with the parcels that a query finds, and write down which they were."""
+    with reading() as cursor:
+        dataset = dataset_of(cursor, query)
+        if dataset is None:
+            return jsonify({})
+        found = look(cursor, dataset, *wanted)
+        if found["pid"]:
+            log_read(cursor, dataset.name, [str(pid) for pid in found["pid"]])
+    return answers.columns(found)
