@@ -25,7 +25,8 @@ def _settings() -> Settings:
         raise SystemExit(f"cbm_api: {error}") from None
 
 
-_api = _settings().api
+_loaded = _settings()
+_api = _loaded.api
 bind = _api.listen
 workers = _api.workers
 threads = _api.threads
@@ -45,14 +46,18 @@ control_socket_disable = True
 
 
 def on_starting(server: Any) -> None:
-    """Refuse what cannot work; prepare the folder in which workers count."""
+    """Refuse what cannot work."""
     try:
-        require_sessions(_settings())
+        require_sessions(_loaded)
     except CbmError as error:
         if error.code == "too_many_sessions":
             raise SystemExit(f"cbm_api: {error}") from None
         # It may come later: requests are answered 503 until then.
         server.log.warning("%s", error)
+
+
+def when_ready(server: Any) -> None:
+    """Prepare the folder in which workers count; from here on gunicorn ends by on_exit."""
     server.metrics_folder = tempfile.mkdtemp(prefix="cbm-api-metrics-")
     os.environ[_METRICS] = server.metrics_folder
 

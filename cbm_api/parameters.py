@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# PostgreSQL's texts hold no NUL.
-Pid = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
+# What ids and names may be. PostgreSQL's texts hold no NUL.
+Text = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
+Pid = Text
 
 
 @cache

@@ -70,25 +70,13 @@ class Problem(BaseModel):
 def respond(error: CbmError) -> Response:
     """Return the problem document of an error."""
     status = STATUS.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
-    known = status is not HTTPStatus.INTERNAL_SERVER_ERROR
+    code, detail = error.code, str(error)
     # Nothing of an inside goes out: its text is in the log.
-    detail = str(error) if known else "The server failed; the operator finds why in its log."
-    if error.code in _INSIDE:
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        code, detail = "internal_error", "The server failed; the operator finds why in its log."
+    elif code in _INSIDE:
         detail = "The database does not answer as it should; the operator finds why in the log."
-    problem = Problem(
-        type=f"urn:cbm:problem:{error.code if known else 'internal_error'}",
-        title=status.phrase,
-        status=status,
-        code=error.code if known else "internal_error",
-        detail=detail,
-        request_id=g.get("request_id", ""),
-        errors=error.details.get("errors"),
-    )
-    response = Response(
-        json.dumps(problem.model_dump(exclude_none=True)),
-        status,
-        content_type="application/problem+json",
-    )
+    response = _document(status, code, detail, error.details.get("errors"))
     if status is HTTPStatus.UNAUTHORIZED:
         response.headers.add("WWW-Authenticate", 'Basic realm="cbm", charset="UTF-8"')
         response.headers.add("WWW-Authenticate", 'Bearer realm="cbm"')
@@ -127,17 +115,27 @@ def _of_http(error: HTTPException) -> Response:
         return Response.force_type(error.response)  # type: ignore[return-value, arg-type]
     status = HTTPStatus(error.code or 500)
     code = error.name.lower().replace(" ", "_")
+    response = _document(status, code, error.description or status.description)
+    for name, value in error.get_headers():
+        if name.lower() != "content-type":
+            response.headers.add(name, value)
+    return response
+
+
+def _document(
+    status: HTTPStatus, code: str, detail: str, errors: list[dict[str, Any]] | None = None
+) -> Response:
     problem = Problem(
         type=f"urn:cbm:problem:{code}",
         title=status.phrase,
         status=status,
         code=code,
-        detail=error.description or status.description,
+        detail=detail,
         request_id=g.get("request_id", ""),
+        errors=errors,
     )
-    headers = [pair for pair in error.get_headers() if pair[0].lower() != "content-type"]
     body = json.dumps(problem.model_dump(exclude_none=True))
-    return Response(body, status, headers, content_type="application/problem+json")
+    return Response(body, status, content_type="application/problem+json")
 
 
 def _of_fault(error: Exception) -> Response:

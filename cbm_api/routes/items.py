@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any
+from typing import Any
 
 from flask import Response, json, request
 from flask_openapi3 import APIBlueprint, Tag
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from cbm_api import crs, period
 from cbm_api.context import log_read, reading
 from cbm_api.crs import CRS84, Crs
-from cbm_api.parameters import CollectionPath, ParcelPath
+from cbm_api.parameters import CollectionPath, Parameters, ParcelPath, Text
 from cbm_api.queries import datasets, parcels
 from cbm_api.queries.datasets import Dataset
 from cbm_api.queries.parcels import START, Key, Search
@@ -34,14 +34,9 @@ MOST_ITEMS = 10_000
 _KEY = re.compile(r"([0-9]{1,10})\.([0-9]{1,19})")
 _LAST_KEY: Key = (2**31 - 1, 2**63 - 1)
 
-# PostgreSQL's texts hold no NUL.
-_Text = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
 
-
-class When(BaseModel):
+class When(Parameters):
     """Which time is meant, and in which reference system coordinates are given."""
-
-    model_config = ConfigDict(extra="forbid")
 
     datetime: str | None = Field(
         default=None,
@@ -74,8 +69,8 @@ class ItemsQuery(When):
     bbox_crs: str = Field(
         default=CRS84, alias="bbox-crs", max_length=128, description="The box's reference system."
     )
-    crop_code: _Text | None = None
-    crop_name: _Text | None = None
+    crop_code: Text | None = None
+    crop_name: Text | None = None
     limit: int = Field(
         default=100, ge=1, description=f"How many at once; more than {MOST_ITEMS} are not given."
     )

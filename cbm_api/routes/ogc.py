@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from flask import url_for
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
+
+from cbm_api.parameters import Parameters
 
 GEOJSON = "application/geo+json"
 
 
-class NoParameters(BaseModel):
+class NoParameters(Parameters):
     """A query without parameters."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class Link(BaseModel):

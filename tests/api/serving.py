@@ -48,7 +48,11 @@ def gunicorn(settings: Settings, folder: Path, patch: str = "", **api) -> Iterat
     (folder / "conf.py").write_text(f"from cbm_api.gunicorn import *\n{patch}\n")
     log = folder / "gunicorn.log"
     command = [sys.executable, "-m", "gunicorn", "-c", str(folder / "conf.py"), "cbm_api.wsgi:app"]
-    environment = {**os.environ, "CBM_CONFIG": str(folder / "cbm.toml"), "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ, "CBM_CONFIG": str(folder / "cbm.toml"), "PYTHONPATH": str(ROOT),
+        # Who is killed leaves files behind.
+        "TMPDIR": str(folder),
+    }  # fmt: skip
     with log.open("w") as out:
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT

@@ -175,6 +175,22 @@ def test_figures_are_those_of_all_workers(world, tmp_path):
     assert counted == [20]
 
 
+def test_nothing_is_left_in_the_folder_for_temporary_files(world, tmp_path):
+    def folders():
+        return list(tmp_path.rglob("cbm-api-metrics-*"))
+
+    second = tmp_path / "second"
+    second.mkdir()
+    with gunicorn(world, tmp_path, workers=1, threads=2) as served:
+        assert len(folders()) == 1
+        # One that finds the port taken has not begun.
+        taken = f"127.0.0.1:{served.port}"
+        with pytest.raises(AssertionError, match="in use"), gunicorn(world, second, listen=taken):
+            pass
+        assert len(folders()) == 1
+    assert folders() == []
+
+
 def test_sessions_beyond_the_servers_limit_are_refused_at_the_start(db):
     require_sessions(db)
     many = replace(db, api=replace(db.api, workers=20, pool_size=20))
