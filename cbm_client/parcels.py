@@ -66,7 +66,8 @@ class Parcels(Asking):
             ApiError: ``dataset_unknown``, ``bad_parameter`` and the like.
 
         """
-        features = self._features(f"{collection_path(collection)}/items", filters)
+        page = min(_PAGE, most or _PAGE)
+        features = self._features(f"{collection_path(collection)}/items", filters, page)
         return _frame(list(islice(features, most)), filters.get("crs"))
 
     def parcel(self, collection: str, pid: str, **time: Unpack[Time]) -> pd.DataFrame:
@@ -141,8 +142,8 @@ class Parcels(Asking):
         columns = ("id", "title", "aoi", "year", "layer", "parcels", "start", "end", "crs", "bbox")
         return table(rows, columns).set_index("id")
 
-    def _features(self, path: str, filters: Filter) -> Iterator[dict[str, Any]]:
-        query: dict[str, Any] = {**_spelled(filters), "limit": _PAGE}
+    def _features(self, path: str, filters: Filter, size: int) -> Iterator[dict[str, Any]]:
+        query: dict[str, Any] = {**_spelled(filters), "limit": size}
         while True:
             page = self._json(path, **query)
             yield from page["features"]

@@ -50,6 +50,8 @@ def test_no_more_pages_than_are_needed(client, monkeypatch):
     )
     assert len(client.parcels(COLLECTION, most=8)) == 8
     assert len(asked) == 2
+    assert len(client.parcels(COLLECTION, most=2)) == 2
+    assert asked[2]["limit"] == "2"
 
 
 def test_filters(client, monkeypatch):

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cbm_client import ApiError, Client
+from cbm_client import ApiError, Client, jobs
 from tests.client.stub import Answer, serve
 from tests.postgis import free_port
 
@@ -234,3 +234,20 @@ def test_times_as_the_api_spells_them(given, sent):
         assert len(one.coverage("tt_2024", "p0", datetime=given)) == 0
     (path, _) = stub.asked[0]
     assert path.partition("datetime=")[2].replace("%2F", "/").replace("%3A", ":") == sent
+
+
+JOB = {"id": "j", "parcels": 9, "parcels_done": 4, "state": "running", "bytes": None}
+
+
+def test_an_outage_does_not_end_the_wait_for_a_job(slept, monkeypatch):
+    down = Answer.problem(503, "database_unreachable", Retry_After="5")
+    done = Answer(200, {**JOB, "state": "done"})
+    seen: list[str] = []
+    with serve(Answer(200, JOB), down, done) as stub, client(stub.url, patience=0) as one:
+        one.job("j").wait(lambda job: seen.append(job.state))
+    assert seen == ["running", "done"]
+    monkeypatch.setattr(jobs, "_OUTAGE_SECONDS", 0)
+    with serve(Answer(200, JOB), down, done) as stub, client(stub.url, patience=0) as one:
+        with pytest.raises(ApiError) as found:
+            one.job("j").wait()
+        assert found.value.code == "database_unreachable"
