@@ -44,7 +44,8 @@ def measure(
                 f"{item}/chips.png?size={SIDE_M}&bands=B04,B03,B02&limit={CHIPS}&side=128"
                 "&datetime=2024-12-01/2024-12-31"
             )
-            with gunicorn(reading, Path(folder)) as served:
+            # What is slow is measured, not given up.
+            with gunicorn(reading, Path(folder), raster_seconds=120) as served:
                 target = Target("cbm", served.port, arguments.login)
                 # The same connection: the process that answers has looked at the login.
                 (_, seconds), size = latencies(target, [item, picture])

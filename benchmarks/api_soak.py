@@ -51,11 +51,16 @@ class Soaked:
 
 
 def soak(
-    settings: Settings, wishes: Sequence[crowd.Wish], folder: Path, seconds: float, clients: int
+    settings: Settings,
+    wishes: Sequence[crowd.Wish],
+    folder: Path,
+    seconds: float,
+    clients: int,
+    **api: int,
 ) -> Soaked:
-    """Serve a world and let clients ask for so long."""
+    """Serve a world, ``api`` being settings, and let clients ask for so long."""
     memory = []
-    with gunicorn(settings, folder) as served:
+    with gunicorn(settings, folder, **api) as served:
         with crowd.asking(served.port, wishes, clients) as crew:
             start = time.monotonic()
             for number in range(1, _SAMPLES + 1):

@@ -22,7 +22,8 @@ def test_a_minute_of_mixed_load(database, seaweed, tmp_path):
     there = busy.make(database, seaweed, tmp_path)
     reading = replace(database, storage=seaweed.settings(tmp_path))
     wishes = busy.wishes(there)
-    found = api_soak.soak(reading, wishes, tmp_path, SECONDS, CLIENTS)
+    # Time is not what is tested: a busy machine may take longer over images than users would wait.
+    found = api_soak.soak(reading, wishes, tmp_path, SECONDS, CLIENTS, raster_seconds=60)
     assert not found.unexpected, found.unexpected[:5]
     assert {kind for kind, _, _ in found.statuses} == {wish.kind for wish in wishes}
     assert "Traceback" not in found.log
