@@ -1,6 +1,8 @@
 """Servers that drip, lie, refuse and send elsewhere: an error in time, and the thread is free."""
 
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ import pytest
 from cbm_core.errors import CbmError
 from cbm_core.remote.objects import RemoteObject
 from cbm_core.remote.web import Access, Patience
+from cbm_core.settings import StorageSettings
 from tests.unit.read.server import serve
 
 BODY = bytes(range(256)) * 40
@@ -29,16 +32,24 @@ class Raw:
     asked: list[str] = field(default_factory=list)
 
 
+Talk = Callable[[socket.socket, threading.Event], None]
+
+
 @contextmanager
-def talking(talk: Callable[[socket.socket, threading.Event], None]) -> Iterator[Raw]:
+def talking(talk: Talk, context: ssl.SSLContext | None = None) -> Iterator[Raw]:
     """Serve each connection by ``talk(connection, over)`` after its request has arrived."""
     over = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))
-    raw = Raw("http://{}:{}/f".format(*listener.getsockname()))
+    raw = Raw("http{}://{}:{}/f".format("s" if context else "", *listener.getsockname()))
     threads = []
 
     def one(connection: socket.socket) -> None:
-        with connection, suppress(OSError):
+        with (
+            suppress(OSError),
+            (
+                context.wrap_socket(connection, server_side=True) if context else connection
+            ) as connection,
+        ):
             raw.asked.append(connection.recv(10_000).decode("latin-1"))
             talk(connection, over)
 
@@ -61,7 +72,7 @@ def talking(talk: Callable[[socket.socket, threading.Event], None]) -> Iterator[
             thread.join(10)
 
 
-def drip(data: bytes) -> Callable[[socket.socket, threading.Event], None]:
+def drip(data: bytes) -> Talk:
     """Say what comes first at once, and the rest a byte at a time."""
 
     def talk(connection: socket.socket, over: threading.Event) -> None:
@@ -263,3 +274,52 @@ def test_no_cookie_is_kept():
 def test_an_address_that_is_none_is_tried_once(href):
     access = Access(patience=Patience(attempts=6, pause=60))
     assert error_of(href, access).code == "raster_unreachable"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate for 127.0.0.1 that signs itself, with its key."""
+    path = tmp_path_factory.mktemp("tls") / "host.pem"
+    key = path.with_suffix(".key")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+         "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", path],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, key)
+    return context, StorageSettings(ca_file=str(path))
+
+
+def test_over_tls_a_dripping_server_is_left_at_the_deadline(certificate):
+    context, trusting = certificate
+    with talking(lambda connection, _over: connection.sendall(RANGE + BODY), context) as raw:
+        assert RemoteObject(raw.url, Access(trusting)).read(0, len(BODY)) == BODY
+    for quick in (0, len(RANGE) + 10):
+
+        def talk(connection, over, quick=quick):
+            connection.sendall((RANGE + BODY)[:quick])
+            drip((RANGE + BODY)[quick:])(connection, over)
+
+        with talking(talk, context) as raw:
+            begun = time.monotonic()
+            access = Access(trusting, HASTY, until=begun + 1)
+            assert error_of(raw.url, access).code == "raster_unreachable"
+            assert time.monotonic() - begun < 10
+
+
+def test_a_server_that_never_shows_its_certificate_is_left_at_the_deadline():
+    with talking(lambda _connection, over: over.wait(30)) as raw:
+        begun = time.monotonic()
+        secure = raw.url.replace("http://", "https://")
+        assert error_of(secure, within(1)).code == "raster_unreachable"
+        assert time.monotonic() - begun < 10
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(certificate):
+    access = Access(patience=Patience(attempts=6, pause=60))
+    with talking(lambda *_given: None, certificate[0]) as raw:
+        error = error_of(raw.url, access)
+        assert error.code == "raster_unreachable"
+        assert "certificate" in error.message.lower()
+        assert raw.asked == []
