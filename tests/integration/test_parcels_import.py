@@ -2,7 +2,6 @@
 
 from contextlib import closing
 from dataclasses import replace
-from datetime import date
 
 import numpy as np
 import psycopg2
@@ -10,86 +9,25 @@ import pytest
 import shapely
 from pyproj import Geod, Transformer
 
-from cbm_core import db as database
 from cbm_core.datasets import verbs as datasets
 from cbm_core.errors import CbmError
-from cbm_core.verbs import Context
 from cbm_extract.parcels import verbs
 from cbm_extract.parcels.load import apply
+from tests.integration import imports
+from tests.integration.imports import FOREVER, START, active, counts, everything, known, query, run
 from tests.unit.parcels import files
 
 pytestmark = pytest.mark.postgis
 
-START, JUNE, JULY = date(2024, 1, 1), date(2024, 6, 1), date(2024, 7, 1)
-FOREVER = date.max
-
-
-def run(verb, settings, **arguments):
-    return verb.run(verb.arguments.model_validate(arguments), Context(settings))
-
-
-def query(settings, statement, *parameters):
-    with closing(database.connect(settings)) as connection, connection.cursor() as cursor:
-        cursor.execute(statement, parameters or None)
-        return cursor.fetchall()
-
 
 @pytest.fixture
 def dataset(db):
-    run(datasets.ADD, db, aoi="ie", year=2024)
-    return db
+    return imports.dataset(db)
 
 
 @pytest.fixture
 def put(dataset, tmp_path):
-    """Import parcels from a new file, or once more from a file given by its number."""
-    count = iter(range(100))
-
-    def importing(parcels, **arguments):
-        path = tmp_path / f"{parcels}.gpkg"
-        if not isinstance(parcels, int):
-            path = files.gpkg(tmp_path / f"{next(count)}.gpkg", parcels)
-        wanted = {"dataset": "ie:2024", "id": "column:pid", "crop_code": "crop", **arguments}
-        return run(verbs.IMPORT, dataset, source=path, **wanted)
-
-    return importing
-
-
-def counts(answer):
-    result = answer.result
-    return result["added"], result["changed"], result["removed"]
-
-
-def everything(settings):
-    """All rows of the parcel tables with their physical place and transaction."""
-    return {
-        table: query(settings, f"SELECT ctid, xmin, t.*::text FROM cbm.{table} t ORDER BY 3")
-        for table in ("parcel_set", "parcel_geometry", "parcel", "crs", "dataset")
-    }
-
-
-def known(settings, layer=""):
-    """What is known now: (id, crop, from, to), with `date.max` for no end."""
-    return [
-        (pid, crop, start, FOREVER if end is None else end)
-        for pid, crop, start, end in query(
-            settings,
-            """SELECT pid, crop_code, valid_from, nullif(valid_to, 'infinity') FROM cbm.parcel
-               WHERE known_to = 'infinity' AND layer = %s ORDER BY pid, valid_from""",
-            layer,
-        )
-    ]
-
-
-def active(settings):
-    """Geometry id by parcel as known now, and the ids of active geometries."""
-    of_parcel = query(
-        settings,
-        """SELECT pid, geometry_id FROM cbm.parcel
-           WHERE known_to = 'infinity' AND valid_to = 'infinity'""",
-    )
-    ids = query(settings, "SELECT id FROM cbm.parcel_geometry WHERE retired_at IS NULL ORDER BY id")
-    return dict(of_parcel), [row[0] for row in ids]
+    return imports.put(dataset, tmp_path)
 
 
 def test_first_import(put, dataset):
@@ -173,19 +111,6 @@ def test_an_attribute_edit_keeps_the_geometry(put, dataset):
     assert active(dataset) == geometries
 
 
-def test_what_was_known_is_kept(put, dataset):
-    put(files.frame(1, crop=[1]))
-    first = query(dataset, "SELECT clock_timestamp()")[0][0]
-    put(files.frame(1, crop=[2]))
-    as_of = """SELECT crop_code FROM cbm.parcel WHERE known_from <= %s AND known_to > %s"""
-    assert query(dataset, as_of, first, first) == [("1",)]
-    now = query(dataset, "SELECT clock_timestamp()")[0][0]
-    assert query(dataset, as_of, now, now) == [("2",)]
-    rows = query(dataset, "SELECT known_to FROM cbm.parcel WHERE known_to <> 'infinity'")
-    starts = query(dataset, "SELECT known_from FROM cbm.parcel WHERE known_to = 'infinity'")
-    assert rows == starts, "no moment without knowledge and none with two truths"
-
-
 def test_a_changed_geometry_is_a_new_row_and_the_old_one_retires(put, dataset):
     put(files.frame(2))
     before, _ = active(dataset)
@@ -228,78 +153,6 @@ def test_layers_are_independent_and_share_geometries(put, dataset):
     assert active(dataset)[1] == ids, "the other layer keeps the geometries"
     put(files.frame(3).iloc[[0]].assign(pid="x"), layer="eco")
     assert len(active(dataset)[1]) == 2
-
-
-def test_the_same_date_corrects_a_later_one_keeps_the_past(put, dataset):
-    put(files.frame(3, crop=[1, 2, 3]))
-    changed = files.frame(3, crop=[1, 9, 3]).iloc[:2]
-    assert counts(put(changed, valid_from=JUNE)) == (0, 1, 1)
-    assert known(dataset) == [
-        ("p1", "1", START, FOREVER),
-        ("p2", "2", START, JUNE),
-        ("p2", "9", JUNE, FOREVER),
-        ("p3", "3", START, JUNE),
-    ]
-    corrected = files.frame(2, crop=[1, 8])
-    assert counts(put(corrected, valid_from=JUNE)) == (0, 1, 0)
-    assert known(dataset)[1:3] == [("p2", "2", START, JUNE), ("p2", "8", JUNE, FOREVER)]
-    back = files.frame(3, crop=[1, 8, 3])
-    assert counts(put(back, valid_from=JULY)) == (1, 0, 0)
-    assert known(dataset)[3:] == [("p3", "3", START, JUNE), ("p3", "3", JULY, FOREVER)]
-    overlapping = query(
-        dataset,
-        """SELECT a.pid FROM cbm.parcel a JOIN cbm.parcel b
-             ON a.layer = b.layer AND a.pid = b.pid AND a.id < b.id
-           WHERE a.known_to = 'infinity' AND b.known_to = 'infinity'
-             AND daterange(a.valid_from, a.valid_to) && daterange(b.valid_from, b.valid_to)""",
-    )
-    assert overlapping == []
-
-
-def test_a_past_geometry_stays_active(put, dataset):
-    """Images before the change are still to be reduced with what was there then."""
-    put(files.frame(1))
-    before, _ = active(dataset)
-    moved = files.frame(geometry=[shapely.box(0, 0, 50, 50)])
-    put(moved, valid_from=JUNE)
-    after, ids = active(dataset)
-    assert ids == [before["p1"], after["p1"]]
-
-
-def test_an_import_does_not_undo_what_is_known_of_a_later_date(put, dataset):
-    put(files.frame(1, crop=[1]))
-    put(files.frame(1, crop=[2]), valid_from=JUNE)
-    before = everything(dataset)
-    with pytest.raises(CbmError, match="2024-06-01") as caught:
-        put(files.frame(1, crop=[3]))
-    assert caught.value.code == "valid_from_too_early"
-    assert everything(dataset) == before
-
-
-def test_files_of_several_dates_can_be_listed_again(put, dataset):
-    """What stands in a playbook is imported from top to bottom each time it runs."""
-    listed = [(0, {}), (1, {"valid_from": JUNE})]
-    put(files.frame(2, crop=[1, 1]))
-    put(files.frame(2, crop=[1, 2]), valid_from=JUNE)
-    before = everything(dataset)
-    for check in (True, False):
-        for number, arguments in listed:
-            answer = put(number, check=check, **arguments)
-            assert (answer.changed, answer.plan) == (False, [])
-            assert answer.result["parcel_set"] == number + 1
-    assert everything(dataset) == before
-    with pytest.raises(CbmError) as caught:
-        put(0, crop_name="crop")
-    assert caught.value.code == "valid_from_too_early", "read in another way it is another source"
-
-
-def test_parcels_without_a_history_can_begin_earlier(put, dataset):
-    put(files.frame(2), valid_from=JUNE)
-    answer = put(files.frame(2), valid_from=START)
-    assert answer.plan == ["let 2 parcels of ie:2024 layer '' begin on 2024-01-01"]
-    assert counts(answer) == (0, 2, 0)
-    assert {row[2:] for row in known(dataset)} == {(START, FOREVER)}
-    assert answer.result["new_geometries"] == 0
 
 
 def test_check_says_the_same_and_changes_nothing(put, dataset):
