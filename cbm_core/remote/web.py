@@ -81,7 +81,9 @@ class Access:
         patience = self.patience
         times = urllib3.Timeout(min(patience.connect, left), min(patience.silence, left))
         address = storage.link(href, self.storage) if href.startswith("s3://") else href
-        pool = _pool(os.getpid(), self.storage.ca_file, _proxy(address) if self.proxied else None)
+        proxy = _proxy(address) if self.proxied else None
+        with _making:  # or each thread that comes first makes its own
+            pool = _pool(os.getpid(), self.storage.ca_file, proxy)
         _asking.access = self
         return pool.request(
             "GET", address, headers=headers, timeout=times, redirect=False, preload_content=False
@@ -99,6 +101,7 @@ class Access:
 
 
 _asking = threading.local()
+_making = threading.Lock()
 
 
 class _Timed(io.RawIOBase):

@@ -53,7 +53,7 @@ def far(db, tmp_path, seaweed, asking):
             db,
             database={**db.database, "user": "cbm_web"},
             storage=seaweed.settings(tmp_path, endpoint=link.url),
-            api=replace(db.api, raster_seconds=30),
+            api=replace(db.api, raster_seconds=30, requests_at_once=24),
         )
         app = create_app(given)
         headers = asking("anna", made.dataset).headers
