@@ -1,51 +1,38 @@
-"""Months put in parcel order while others read and write, by a login without special rights."""
+"""Months put in parcel order, by a login without special rights, and when that is due."""
 
 import threading
 import time
 from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
 
-import numpy as np
 import psycopg2
 import pytest
 
 from cbm_core import db as database
 from cbm_core.database import partitions
-from cbm_core.errors import CbmError
 from cbm_core.migrations import runner
 from cbm_core.migrations.files import DIRECTORY
 from cbm_core.verbs import Context
-from cbm_extract.store import signatures
-from cbm_extract.store.signatures import Slice
 from tests.factories import add_dataset, add_product, add_scene, sql
+from tests.integration import months
+from tests.integration.months import (
+    COUNT,
+    MAY,
+    compact,
+    content,
+    disorder,
+    heap_order,
+    one_scene,
+    reading,
+    write,
+)
 
 pytestmark = pytest.mark.postgis
 
-MAY = datetime(2024, 5, 3, 10, tzinfo=UTC)
-COUNT = 400
 
-
-def one_scene(dataset, scene_id, obstime=MAY, count=COUNT, variables=10) -> Slice:
-    random = np.random.default_rng(scene_id)
-    return Slice(
-        obstime=obstime,
-        scene_id=scene_id,
-        dataset_id=dataset,
-        product_id=1,
-        geometry_ids=np.arange(1, count + 1, dtype=np.int32),
-        px_imaged=np.full(count, 9, np.int32),
-        px_clear=np.full(count, 9, np.int32),
-        tile_rank=np.zeros(count, np.int16),
-        stats=random.normal(0, 1e3, (count, variables * 8)).astype(np.float32),
-        class_counts=np.ones((count, 12), np.int64),
-    )
-
-
-def write(settings, rows: Slice) -> None:
-    with closing(database.connect(settings)) as connection:
-        leaf = signatures.ensure_partition(connection, rows.dataset_id, rows.obstime)
-        with database.transaction(connection) as cursor:
-            signatures.insert(cursor, leaf, rows)
+@pytest.fixture
+def month(db):
+    return months.month(db)
 
 
 def test_two_workers_make_a_month_at_once(db):
@@ -80,52 +67,6 @@ def test_two_workers_make_a_month_at_once(db):
         one.commit()
         thread.join()
     assert made == [(f"signature_d{dataset}_202405",)]
-
-
-@pytest.fixture
-def month(db):
-    """A dataset with three scenes in May and one in June."""
-    dataset = add_dataset(db)
-    for number in range(3):
-        write(db, one_scene(dataset, number + 1, MAY + timedelta(days=5 * number)))
-    write(db, one_scene(dataset, 9, datetime(2024, 6, 1, tzinfo=UTC)))
-    return dataset
-
-
-def compact(settings, dataset, month=date(2024, 5, 1)) -> bool:
-    with database.session(settings) as connection:
-        return partitions.compact(connection, dataset, month)
-
-
-def content(settings):
-    return sql(
-        settings,
-        """SELECT scene_id, count(*), md5(string_agg(s::text, '|' ORDER BY geometry_id))
-           FROM cbm.signature s GROUP BY 1 ORDER BY 1""",
-    )
-
-
-def heap_order(settings, dataset):
-    return sql(
-        settings,
-        "SELECT geometry_id, scene_id FROM cbm.signature WHERE dataset_id = %s"
-        " AND obstime < '2024-06-01' ORDER BY ctid",
-        dataset,
-    )
-
-
-def disorder(settings, dataset, day="2024-05-01"):
-    return sql(settings, "SELECT cbm.signature_disorder(%s::smallint, %s::date)", dataset, day)[0][
-        0
-    ]
-
-
-@contextmanager
-def reading(settings, when):
-    """A reader that has a month open, in the middle of its transaction."""
-    with closing(database.connect(settings)) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM cbm.signature WHERE obstime = %s", (when,))
-        yield cursor
 
 
 @contextmanager
@@ -199,165 +140,6 @@ def test_a_filled_leaf_is_attached_without_being_read(db, month):
         )
         told = "".join(connection.notices)
     assert f'"signature_d{month}_202405" is implied by existing constraints' in told
-
-
-def test_a_reader_of_another_month_is_not_in_the_way(db, month):
-    with reading(db, datetime(2024, 6, 1, tzinfo=UTC)):
-        assert compact(db, month)
-    assert disorder(db, month) == 0
-
-
-def test_behind_a_reader_of_the_month_nobody_waits(db, month):
-    before = heap_order(db, month)
-    with reading(db, MAY):
-        result = []
-        thread = threading.Thread(target=lambda: result.append(compact(db, month)))
-        thread.start()
-        waits = []
-        while thread.is_alive():
-            start = time.monotonic()
-            assert content(db)[0][1] == COUNT
-            waits.append(time.monotonic() - start)
-        thread.join()
-        assert result == [False]
-    assert max(waits) < 2
-    assert heap_order(db, month) == before
-    assert sql(db, "SELECT count(*) FROM pg_class WHERE relname ~ 'new'") == [(0,)]
-    assert compact(db, month)
-
-
-def test_two_at_once_do_it_once(db, month):
-    with closing(database.connect(db)) as connection, connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT cbm.compact_signature_partition(%s::smallint, '2024-05-01')", (month,)
-        )
-        assert not compact(db, month)
-        assert compact(db, month, date(2024, 6, 1))
-        connection.commit()
-    assert disorder(db, month) == 0
-
-
-def test_rows_written_meanwhile_are_kept(db, month):
-    """Writers and readers go on all the time; nothing is lost, doubled or refused."""
-    stop = threading.Event()
-    failures = []
-    written = []
-
-    def writer(first):
-        try:
-            for number in range(first, first + 1000):
-                if stop.is_set():
-                    return
-                rows = one_scene(month, number, MAY + timedelta(minutes=number), count=50)
-                write(db, rows)
-                written.append(number)
-        except Exception as error:
-            failures.append(error)
-
-    def reader():
-        try:
-            while not stop.is_set():
-                counts = dict(sql(db, "SELECT scene_id, count(*) FROM cbm.signature GROUP BY 1"))
-                assert [counts[scene] for scene in (1, 2, 3, 9)] == [COUNT] * 4
-                assert all(n in (50, COUNT) for n in counts.values())
-                time.sleep(0.05)
-        except Exception as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=writer, args=(first,)) for first in (1000, 5000)]
-    threads.append(threading.Thread(target=reader))
-    for thread in threads:
-        thread.start()
-    done = [compact(db, month) for _ in range(6)]
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    assert any(done)
-    assert {scene: n for scene, n, _ in content(db)} == {
-        **dict.fromkeys([1, 2, 3, 9], COUNT),
-        **dict.fromkeys(written, 50),
-    }
-
-
-def pausing(settings, pause="pg_sleep(2)"):
-    """Make the compaction pause after it has copied the rows (test only: the owner's function)."""
-    with database.session(settings, "owner") as connection, connection.cursor() as cursor:
-        cursor.execute(
-            """SELECT pg_get_functiondef(oid) FROM pg_proc
-               WHERE proname = 'compact_signature_partition'"""
-        )
-        text = cursor.fetchone()[0]
-        mark = "  PERFORM cbm.lock_soon(leaf, 'SHARE ROW EXCLUSIVE', 30);"
-        assert mark in text
-        cursor.execute("SET ROLE cbm_owner")
-        cursor.execute(text.replace(mark, f"  PERFORM {pause};\n{mark}"))
-        connection.commit()
-
-
-def compacting(settings, dataset):
-    result = []
-    thread = threading.Thread(target=lambda: result.append(compact(settings, dataset)))
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not sql(settings, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return thread, result
-
-
-def test_a_scene_that_comes_after_the_copy_is_added(db, month):
-    pausing(db)
-    thread, result = compacting(db, month)
-    write(db, one_scene(month, 77, MAY))
-    thread.join()
-    assert result == [True]
-    assert [row[:2] for row in content(db)] == [(number, COUNT) for number in (1, 2, 3, 9, 77)]
-
-
-@pytest.mark.parametrize("again", [True, False])
-def test_a_slice_replaced_after_the_copy_is_not_undone(db, month, again):
-    pausing(db)
-    thread, result = compacting(db, month)
-    with database.session(db, "owner") as connection, database.transaction(connection) as cursor:
-        cursor.execute("SET LOCAL ROLE cbm_owner")
-        cursor.execute("DELETE FROM cbm.signature WHERE scene_id = 2")
-        if again:
-            cursor.execute(
-                "INSERT INTO cbm.signature SELECT obstime, geometry_id, 2, 5, 0, dataset_id,"
-                " product_id, tile_rank, NULL, NULL FROM cbm.signature WHERE scene_id = 1"
-            )
-    expected = content(db)
-    thread.join()
-    assert result == [False]
-    assert content(db) == expected
-    assert compact(db, month)
-    assert content(db) == expected
-
-
-def test_killed_in_the_middle_nothing_is_left_behind(db, month, pg_server):
-    pausing(db)
-    before = content(db)
-    failures = []
-
-    def killed():
-        try:
-            compact(db, month)
-        except CbmError as error:
-            failures.append(error.code)
-
-    thread = threading.Thread(target=killed)
-    thread.start()
-    pid = None
-    while not pid:
-        pid = sql(db, "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-    with closing(pg_server.superuser(db.database["dbname"])) as connection:
-        connection.cursor().execute("SELECT pg_terminate_backend(%s)", pid[0])
-    thread.join()
-    assert failures == ["database_lost"]
-    assert content(db) == before
-    assert sql(db, "SELECT count(*) FROM pg_class WHERE relname ~ '_new'") == [(0,)]
-    assert compact(db, month)
 
 
 def test_only_extraction_may_compact(db, month, pg_server):
