@@ -13,7 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from cbm_api import metrics, problems, security
 from cbm_api.database import Database
-from cbm_api.document import Application
+from cbm_api.document import DESCRIPTION, TITLE, Application
 from cbm_api.problems import Problem
 from cbm_api.routes import BLUEPRINTS
 from cbm_core import __version__
@@ -33,9 +33,9 @@ def create_app(settings: Settings) -> Flask:
     app = Application(
         "cbm_api",
         info=Info(
-            title="CAP area monitoring",
+            title=TITLE,
             version=__version__,
-            description="Parcels, per-parcel statistics of Sentinel images, and image chips.",
+            description=DESCRIPTION,
         ),
         security_schemes=_SECURITY,
         validation_error_status=HTTPStatus.BAD_REQUEST,

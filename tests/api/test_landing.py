@@ -1,8 +1,12 @@
 """Where clients of OGC API begin."""
 
 import pytest
+from schemathesis.specs.openapi.definitions import OPENAPI_30_VALIDATOR
+
+from cbm_api import document
 
 pytestmark = pytest.mark.postgis
+oas30 = "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/oas30"
 
 
 @pytest.fixture
@@ -17,9 +21,53 @@ def test_the_landing_page_links_to_what_is_there_without_a_login(client, path):
     links = {one["rel"]: one["href"] for one in page.json["links"]}
     assert links["conformance"] == "http://localhost/v1/conformance"
     assert links["data"] == "http://localhost/v1/collections"
-    assert client.get(links["service-desc"]).json["openapi"].startswith("3.1")
+    assert client.get(links["service-desc"]).json["openapi"].startswith("3.0")
     assert client.get(links["service-doc"]).content_type.startswith("text/html")
     assert client.get(links["self"]).json["title"] == page.json["title"]
+
+
+def test_the_openapi_document_is_one_of_version_3_0(client):
+    """As the class oas30 of OGC API - Features asks; against schemathesis' schema of OpenAPI."""
+    landing = client.get("/v1").json["links"]
+    (link,) = [one for one in landing if one["rel"] == "service-desc"]
+    answer = client.get(link["href"])
+    kind = "application/vnd.oai.openapi+json;version=3.0"
+    assert (answer.content_type, link["type"]) == (kind, kind)
+    OPENAPI_30_VALIDATOR.validate(answer.json)
+    assert answer.json == client.get("/openapi/openapi.json").json
+    assert {"/v1", "/v1/api", "/v1/collections/{collection_id}/items"} <= set(answer.json["paths"])
+    assert oas30 in client.get("/v1/conformance").json["conformsTo"]
+    parameters = answer.json["paths"]["/v1/collections/{collection_id}/items"]["get"]["parameters"]
+    (crop,) = [one["schema"] for one in parameters if one["name"] == "crop_code"]
+    assert (crop["type"], crop["nullable"], crop["maxLength"]) == ("string", True, 256)
+
+
+def test_schemas_are_told_in_the_older_way():
+    """Nothing of JSON Schema is left that OpenAPI 3.0 does not have, and nothing is lost."""
+    told = document._older(
+        {
+            "kind": {"const": "Feature"},
+            "more": {"type": "number", "exclusiveMinimum": 0, "maximum": 5},
+            "one": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+            "two": {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "null"}]},
+            "named": {"anyOf": [{"$ref": "#/x"}, {"type": "null"}]},
+            "pair": {"type": "array", "prefixItems": [{"type": "string"}, {"type": "number"}]},
+        }
+    )
+    assert told == {
+        "kind": {"enum": ["Feature"]},
+        "more": {"type": "number", "minimum": 0, "exclusiveMinimum": True, "maximum": 5},
+        "one": {"type": "string", "nullable": True, "default": None},
+        "two": {
+            "anyOf": [
+                {"type": "string", "nullable": True},
+                {"type": "number", "nullable": True},
+            ],
+            "nullable": True,
+        },
+        "named": {"anyOf": [{"$ref": "#/x"}], "nullable": True},
+        "pair": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "number"}]}},
+    }
 
 
 def test_conformance(client):
@@ -29,7 +77,7 @@ def test_conformance(client):
     assert "http://www.opengis.net/spec/ogcapi-features-2/1.0/conf/crs" in classes
 
 
-@pytest.mark.parametrize("path", ["/v1", "/v1/conformance"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/api", "/v1/conformance"])
 def test_a_parameter_that_means_nothing_is_refused(client, path):
     answer = client.get(path, query_string={"colour": "red"})
     assert (answer.status_code, answer.json["code"]) == (400, "bad_parameter")

@@ -19,6 +19,7 @@ PUBLIC = {
     "/openapi/swagger/<path:filename>",
     # what there is in general, nothing of a dataset
     "/v1",
+    "/v1/api",
     "/v1/conformance",
     # the page; what it shows it asks with the visitor's login
     "/viewer/",
