@@ -335,6 +335,28 @@ def test_a_busy_server_is_asked_again(visit):
     assert len(refused) == 1
 
 
+def test_no_more_is_asked_at_once_than_the_server_allows(visit):
+    anna = visit()
+    anna.enter()
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    anna.page.route("**/chips/*.png*", hold)
+    anna.find("p0")
+    expect(anna.page.locator(".chips figure")).to_have_count(len(world.OPTICAL))
+    for _ in range(100):
+        anna.page.wait_for_timeout(100)
+        if len(held) == 5:
+            break
+    anna.page.wait_for_timeout(500)
+    assert len(held) == 5
+    # Lets those go on that are held.
+    anna.page.unroute("**/chips/*.png*")
+    expect(anna.page.locator("figure.chart")).to_have_count(3)
+
+
 def test_the_series_is_saved_as_csv(visit):
     anna = visit()
     anna.enter("#collection=tt_2024&parcel=p3")

@@ -3,6 +3,8 @@ import { texts } from "./texts";
 
 const RETRIES = 2;
 const LONGEST_WAIT_SECONDS = 20;
+/** The server refuses more than six requests of a user at once; one stays for another window. */
+const AT_ONCE = 5;
 
 /** What the API answered instead of what was asked for. */
 export class Problem extends Error {
@@ -19,6 +21,8 @@ export type Query = Record<string, string | number | undefined>;
 
 export class Api {
   private authorization = "";
+  private underWay = 0;
+  private readonly waiting: (() => void)[] = [];
 
   /** `root` is the address under which /v1 lies; `onRefused` hears when a login is not valid. */
   constructor(
@@ -63,7 +67,7 @@ export class Api {
     const asked: RequestInit = { credentials: "omit", headers: { Authorization: login } };
     if (signal) asked.signal = signal;
     for (let tries = 0; ; tries++) {
-      const response = await fetch(url, asked).catch((error: unknown) => {
+      const response = await this.inTurn(() => fetch(url, asked)).catch((error: unknown) => {
         if (error instanceof DOMException) throw error;
         throw new Problem(0, "unreachable", texts.unreachable);
       });
@@ -78,6 +82,18 @@ export class Api {
       // A late answer to an earlier login says nothing of the one since.
       if (problem.status === 401 && login === this.authorization) this.onRefused(problem);
       throw problem;
+    }
+  }
+
+  private async inTurn<T>(work: () => Promise<T>): Promise<T> {
+    if (this.underWay < AT_ONCE) this.underWay++;
+    else await new Promise<void>((resolve) => this.waiting.push(resolve));
+    try {
+      return await work();
+    } finally {
+      const next = this.waiting.shift();
+      if (next) next();
+      else this.underWay--;
     }
   }
 }
