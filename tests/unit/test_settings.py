@@ -79,4 +79,4 @@ def test_api_section(tmp_path):
         )
     )
     assert loaded.api.cors_origins.split() == ["https://a.example", "https://b.example:8443"]
-    assert (loaded.api.oidc_jwks, loaded.api.oidc_claim) == ("/keys", "preferred_username")
+    assert (loaded.api.oidc_jwks, loaded.api.oidc_claim) == ("/keys", "sub")
