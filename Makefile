@@ -26,7 +26,7 @@ demo-remove: ## Take away what the demo put on this machine, its data included
 	@tools/demo-remove
 
 .PHONY: test
-test: lint unit integration chaos e2e ## Everything that runs on this machine
+test: lint unit integration chaos viewer e2e ## Everything that runs on this machine
 
 .PHONY: lint
 lint: .venv/done ## Style, types, import rules, Ansible and YAML
@@ -43,7 +43,7 @@ unit: .venv/done ## Tests that need nothing but Python
 
 .PHONY: integration
 integration: .venv/done packages ## Tests on a real PostgreSQL with PostGIS
-	$(PYTEST) -q -n 2 tests/integration tests/api
+	$(PYTEST) -q -n 2 --dist loadfile tests/integration tests/api tests/client
 
 .PHONY: chaos
 chaos: .venv/done packages ## Workers, scheduler, database and storage are killed and cut while they work
