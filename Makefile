@@ -12,6 +12,8 @@ PYTEST := .venv/bin/python -m pytest
 BENCHMARKS := reduce plan jp2 date store import_parcels s3
 # make demo DATA=<folder> takes your own parcels and scenes, described by <folder>/demo.yml.
 DATA ?=
+# make images BUILD_ARGS='--build-arg BASE=mirror.example/debian:bookworm-slim' takes the base image from there.
+BUILD_ARGS ?=
 
 .PHONY: help
 help: ## Show what there is to make
@@ -72,6 +74,11 @@ soak: .venv/bench-done packages ## The full counts: chaos over 20 seeds, 500 sce
 	CBM_CHAOS_SEEDS=20 $(PYTEST) -q tests/chaos
 	.venv/bin/python -m benchmarks.soak | tee bench-results/soak.md
 	.venv/bin/python -m benchmarks.million --json bench-results/million.json | tee bench-results/million.md
+
+.PHONY: images
+images: .venv/done packages ## The API's image (docker, podman or buildah), built and tried on a real database
+	@tools/build-images $(BUILD_ARGS)
+	$(PYTEST) -q tests/images
 
 .PHONY: wheel
 wheel: .venv-controller/done ## Build the distribution into dist/
