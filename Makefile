@@ -54,10 +54,12 @@ chaos: .venv/done packages ## Workers, scheduler, database and storage are kille
 .PHONY: viewer
 viewer: .venv/done packages ## The API's page, built and looked at in a real browser
 	@tools/debian-packages chromium libatomic1
-	$(PYTEST) -q tests/viewer
+	@PYTHON=$(CURDIR)/.venv/bin/python tools/build-viewer
+	$(PYTEST) -q -n 2 tests/viewer
 
 .PHONY: e2e
 e2e: .venv/done packages ## The whole job through command line and playbooks
+	@PYTHON=$(CURDIR)/.venv/bin/python tools/build-viewer
 	$(PYTEST) -q tests/e2e
 
 .PHONY: bench
@@ -82,7 +84,7 @@ images: .venv/done packages ## The API's image (docker, podman or buildah), buil
 
 .PHONY: wheel
 wheel: .venv-controller/done ## Build the distribution into dist/
-	.venv-controller/bin/python -m pip wheel --quiet --no-deps -w dist .
+	.venv-controller/bin/python playbooks/files/build_wheel.py . dist
 
 .PHONY: constraints
 constraints: .venv/done ## Resolve and pin every Python package anew

@@ -29,7 +29,15 @@ REPO = Path(__file__).parents[2]
 # Names of clusters go on with the session's process: sessions side by side do not share one.
 PREFIX = "cbm_e2e_"
 _LEFT_OUT = shutil.ignore_patterns(
-    ".*", "__pycache__", "*.egg-info", "dist", "build", "demo-output", "tests", "notebooks"
+    ".*",
+    "__pycache__",
+    "*.egg-info",
+    "dist",
+    "build",
+    "demo-output",
+    "tests",
+    "notebooks",
+    "node_modules",
 )
 
 

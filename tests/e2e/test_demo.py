@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,3 +70,13 @@ def test_the_login_shows_the_demo_and_nothing_else(story: Story, deployment: Dep
     assert [one["id"] for one in document["collections"]] == [name for (name,) in dataset]
     assert len(dataset) == 1
     assert ask(deployment, "/v1/collections", "demo:another password")[0] == 401
+
+
+def test_the_viewer_is_served(story: Story, deployment: Deployment) -> None:
+    assert story.first.code == 0
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    base = f"http://{settings_of(deployment)['api']['listen']}/viewer/"
+    for name in ("", "viewer.js", "worker.js", "style.css"):
+        with opener.open(base + name, timeout=30) as answer:
+            assert answer.status == 200
+            assert answer.read()
