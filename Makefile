@@ -9,7 +9,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 CONSTRAINTS := constraints/python.txt
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 PYTEST := .venv/bin/python -m pytest
-BENCHMARKS := reduce plan jp2 date store import_parcels s3
+BENCHMARKS := reduce plan jp2 date store import_parcels s3 api
 # make demo DATA=<folder> takes your own parcels and scenes, described by <folder>/demo.yml.
 DATA ?=
 # make images BUILD_ARGS='--build-arg BASE=mirror.example/debian:bookworm-slim' takes the base image from there.
@@ -63,7 +63,7 @@ e2e: .venv/done packages ## The whole job through command line and playbooks
 	$(PYTEST) -q tests/e2e
 
 .PHONY: bench
-bench: .venv/bench-done packages ## Measure against peers and the bars; results in bench-results/ (about 25 minutes)
+bench: .venv/bench-done packages ## Measure against peers and the bars; results in bench-results/ (about 35 minutes)
 	@tools/debian-packages gdal-bin
 	mkdir -p bench-results
 	@status=0; for one in $(BENCHMARKS); do \
@@ -71,10 +71,11 @@ bench: .venv/bench-done packages ## Measure against peers and the bars; results 
 	done; exit $$status
 
 .PHONY: soak
-soak: .venv/bench-done packages ## The full counts: chaos over 20 seeds, 500 scenes in one worker, a million parcels (about 90 minutes)
+soak: .venv/bench-done packages ## The full counts: chaos over 20 seeds, 500 scenes in one worker, a million parcels, the API under load (about 100 minutes)
 	mkdir -p bench-results
 	CBM_CHAOS_SEEDS=20 $(PYTEST) -q tests/chaos
 	.venv/bin/python -m benchmarks.soak | tee bench-results/soak.md
+	.venv/bin/python -m benchmarks.api_soak --json bench-results/api_soak.json | tee bench-results/api_soak.md
 	.venv/bin/python -m benchmarks.million --json bench-results/million.json | tee bench-results/million.md
 
 .PHONY: images
