@@ -104,8 +104,8 @@ def _refused(engine: EngineSettings, error: Exception) -> CbmError:
     if doubts or isinstance(error, FatalCommClosedError):
         return CbmError(
             "scheduler_untrusted",
-            f"The scheduler at {engine.scheduler} and this host do not trust each other:"
-            f" {[*texts, *doubts][-1]}.",
+            f"The scheduler at {engine.scheduler} and this host do not trust each other, or it is"
+            f" just stopping: {[*texts, *doubts][-1]}.",
             f"Both need certificates of one CA that are still valid; here {engine.tls_cert_file}"
             f" of {engine.tls_ca_file}. The scheduler must require TLS.",
         )
