@@ -126,9 +126,11 @@ def check_cluster(cluster, watch, sessions, chaos) -> None:
     dispatchers = [cluster[f"dispatcher-{number + 1}"] for number in range(DISPATCHERS)]
     for dispatcher in dispatchers:
         assert dispatcher.stop() == 0, dispatcher.text()
-    # One that finds no database when it starts says so, and is started again by who keeps it.
+    # One that finds no database or scheduler when it starts says so; who keeps it starts it again.
     early = sum(
-        one.text().count("cbm: error: No connection to the database") for one in dispatchers
+        one.text().count(f"cbm: error: {missing}")
+        for one in dispatchers
+        for missing in ("No connection to the", "The scheduler at")
     )
     starts = sum(one.starts for one in dispatchers)
     assert starts == DISPATCHERS + chaos.hits["kill_dispatcher"] + early
