@@ -13,6 +13,7 @@ from typing import Any
 from cbm_core import db
 from cbm_core.db import one_row
 from cbm_core.errors import CbmError
+from cbm_core.remote import storage
 from cbm_core.settings import Settings, load
 
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
@@ -60,6 +61,20 @@ def when_ready(server: Any) -> None:
     """Prepare the folder in which workers count; from here on gunicorn ends by on_exit."""
     server.metrics_folder = tempfile.mkdtemp(prefix="cbm-api-metrics-")
     os.environ[_METRICS] = server.metrics_folder
+
+
+def post_worker_init(worker: Any) -> None:
+    """Make what signs addresses of the object storage, which takes the first reader half a second.
+
+    Wrong settings of the storage are told now, and again to whoever asks for an image.
+    """
+    if not (_loaded.storage.endpoint or _loaded.storage.credentials_file):
+        return
+    try:
+        storage.check(_loaded.storage)
+        storage.link("s3://any/name", _loaded.storage)
+    except CbmError as error:
+        worker.log.warning("%s", error)
 
 
 def child_exit(server: Any, worker: Any) -> None:

@@ -209,3 +209,13 @@ def until(reached, seconds: float = 60):
             return found
         time.sleep(0.05)
     raise AssertionError("not reached in time")
+
+
+def test_credentials_that_cannot_serve_are_told_at_the_start(world, tmp_path):
+    file = tmp_path / "credentials"
+    wrong = replace(
+        world, storage=replace(world.storage, endpoint="http://x", credentials_file=str(file))
+    )
+    with gunicorn(wrong, tmp_path, workers=1) as served:
+        assert requests.get(f"{served.url}/readyz", timeout=20).status_code == 200
+        assert f"The credentials file {file} cannot be read" in served.log.read_text()
