@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from cbm_core.errors import CbmError
 
 _SCHEMES = ("http://", "https://", "s3://")
+_LOGIN = re.compile(r"^((?:/vsicurl/)?(?:[a-z0-9+.-]*:)?//)[^/?#]*@", re.IGNORECASE)
+_ARCHIVE = re.compile(r"(zip(?:\+|://))([^!]*)(.*)", re.DOTALL)
 
 
 def remote_address(href: str) -> str | None:
@@ -19,8 +23,24 @@ def remote_address(href: str) -> str | None:
 
 
 def shown(href: str) -> str:
-    """Return an href without its query, which may be somebody's signature."""
-    return href.partition("?")[0] if remote_address(href) else href
+    """Return an href without login and query, which may be somebody's signature.
+
+    Local paths are returned as they are.
+    """
+    archive = _ARCHIVE.fullmatch(href)
+    if archive:
+        return archive[1] + shown(archive[2]) + archive[3].partition("?")[0]
+    is_local = "://" not in href and not href.startswith("/vsis3/")
+    return href if is_local else _without_login(href.partition("?")[0])
+
+
+def shown_location(location: str) -> str:
+    """Return where a redirect points to, absolute or relative, without login, query, fragment."""
+    return _without_login(re.split("[?#]", location, maxsplit=1)[0])
+
+
+def _without_login(address: str) -> str:
+    return _LOGIN.sub(r"\1", address)
 
 
 def missing(href: str) -> CbmError:

@@ -17,7 +17,14 @@ from threading import Event
 import urllib3
 
 from cbm_core.remote import web
-from cbm_core.remote.addresses import changed, forbidden, missing, redirected, shown, unreachable
+from cbm_core.remote.addresses import (
+    changed,
+    forbidden,
+    missing,
+    redirected,
+    shown_location,
+    unreachable,
+)
 from cbm_core.remote.web import Access
 
 _PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -158,7 +165,7 @@ class RemoteObject:
     def _refused(self, answer: urllib3.BaseHTTPResponse) -> Exception:
         status = answer.status
         if 300 <= status < 400:
-            where = shown(answer.headers.get("Location", "")) or "without an address"
+            where = shown_location(answer.headers.get("Location", "")) or "without an address"
             return redirected(self.href, f"HTTP {status}: {where}")
         code = _s3_code(answer)
         what = f"HTTP {status} {code}".rstrip()

@@ -66,7 +66,7 @@ def archive_of(href: str) -> str | None:
     if not mark:
         raise CbmError(
             "href_invalid",
-            f"{href} names an archive, but no file in it.",
+            f"{shown(href)} names an archive, but no file in it.",
             "Write zip:///folder/archive.zip!/member.tif.",
         )
     return archive if scheme == "zip" else f"{scheme[4:]}://{archive}"
@@ -95,7 +95,7 @@ def gdal_name(href: str) -> str:
         return f"/remote/{shown(address).rpartition('/')[2]}"
     raise CbmError(
         "href_unsupported",
-        f"{href} is no address that rasters are read from.",
+        f"{shown(href)} is no address that rasters are read from.",
         "Expected a local path, http(s)://, s3:// or zip://archive!/member.",
     )
 

@@ -190,6 +190,29 @@ def test_redirects_are_refused_and_nobody_goes_there(status):
 
 
 @pytest.mark.parametrize(
+    ("location", "told"),
+    [
+        ("/other/x.tif?X-Amz-Signature=SECRET", "/other/x.tif"),
+        ("x.tif?X-Amz-Signature=SECRET", "x.tif"),
+        ("?X-Amz-Signature=SECRET", "without an address"),
+        ("//other/x.tif?X-Amz-Signature=SECRET", "//other/x.tif"),
+        ("//user:SECRET@other/x.tif", "//other/x.tif"),
+        ("HTTPS://user:SECRET@other/x.tif#SECRET", "HTTPS://other/x.tif"),
+    ],
+)
+def test_no_redirect_shows_a_secret(location, told):
+    def talk(connection, _over):
+        head = f"HTTP/1.1 307 x\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+        connection.sendall(head.encode())
+
+    with talking(talk) as raw:
+        error = error_of(raw.url)
+    assert error.code == "raster_redirected"
+    assert f"HTTP 307: {told})" in error.message
+    assert "SECRET" not in str(error)
+
+
+@pytest.mark.parametrize(
     ("statuses", "code", "asked"),
     [
         ([404], "raster_missing", 1),
