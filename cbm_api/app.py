@@ -55,6 +55,8 @@ def create_app(settings: Settings) -> Flask:
     app.after_request(_finish)
     for blueprint in BLUEPRINTS:
         app.register_api(blueprint)
+    # Now, in one thread: the document is in the making while others could be given it.
+    app.generate_spec_json()
     return app
 
 

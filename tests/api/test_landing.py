@@ -1,9 +1,15 @@
 """Where clients of OGC API begin."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Lock
+
 import pytest
 from schemathesis.specs.openapi.definitions import OPENAPI_30_VALIDATOR
 
 from cbm_api import document
+from cbm_api.app import create_app
+from cbm_core.settings import Settings
 
 pytestmark = pytest.mark.postgis
 oas30 = "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/oas30"
@@ -40,6 +46,29 @@ def test_the_openapi_document_is_one_of_version_3_0(client):
     parameters = answer.json["paths"]["/v1/collections/{collection_id}/items"]["get"]["parameters"]
     (crop,) = [one["schema"] for one in parameters if one["name"] == "crop_code"]
     assert (crop["type"], crop["nullable"], crop["maxLength"]) == ("string", True, 256)
+
+
+def test_the_first_requests_at_once_are_all_given_the_finished_document(monkeypatch):
+    app = create_app(Settings())
+    older, first = document._older, Lock()
+
+    def slowly(node):
+        if first.acquire(blocking=False):
+            time.sleep(0.5)
+        return older(node)
+
+    monkeypatch.setattr(document, "_older", slowly)
+    threads = 4
+    together = Barrier(threads)
+
+    def ask(_):
+        together.wait()
+        return app.test_client().get("/v1/api").json
+
+    with ThreadPoolExecutor(threads) as pool:
+        given = list(pool.map(ask, range(threads)))
+    assert [one["openapi"] for one in given] == [document.VERSION] * threads
+    assert all("security" in one for one in given)
 
 
 def test_schemas_are_told_in_the_older_way():
