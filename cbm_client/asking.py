@@ -83,10 +83,15 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = ()) -> pd.
 
     ``columns`` are there, and come first, also when there is no row.
     """
+    return typed(untyped(rows, columns))
+
+
+def untyped(rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = ()) -> pd.DataFrame:
+    """Return a row per document, with values as they came; ``columns`` as in :func:`table`."""
     found = list(rows)
     first = list(columns)
     rest = (name for row in found for name in row)
-    return typed(pd.DataFrame(found, columns=list(dict.fromkeys([*first, *rest]))))
+    return pd.DataFrame(found, columns=list(dict.fromkeys([*first, *rest])))
 
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pandas as pd
 
-from cbm_client.asking import Asking, When, collection_path, parcel_path, table
+from cbm_client.asking import Asking, When, collection_path, parcel_path, table, untyped
 
 # Some 2 MB of GeoJSON.
 _PAGE = 2000
@@ -162,10 +162,11 @@ def _spelled(filters: Time | Filter) -> dict[str, Any]:
 
 
 def _frame(features: list[dict[str, Any]], code: int | None, *more: str) -> pd.DataFrame:
-    frame = table((one["properties"] for one in features), (*_COLUMNS, *more))
+    # The agency's own columns, whatever they are called, stay as they are.
+    frame = untyped((one["properties"] for one in features), (*_COLUMNS, *more))
     for name in ("valid_from", "valid_to"):
         # Days of the field, without hours or zone.
-        frame[name] = frame[name].dt.tz_localize(None)
+        frame[name] = pd.to_datetime(frame[name], format="ISO8601").dt.as_unit("us")
     shapes = [one["geometry"] for one in features]
     try:
         import geopandas

@@ -7,6 +7,7 @@ import geopandas
 import pandas as pd
 import pytest
 import shapely
+from psycopg2.extras import Json
 
 from cbm_client import ApiError, parcels
 from tests.client.world import COLLECTION, PARCELS, SHAPES
@@ -108,3 +109,24 @@ def test_without_geopandas_there_is_geojson(client, monkeypatch):
     assert type(found) is pd.DataFrame
     shape = shapely.geometry.shape(found.geometry[0])
     assert shapely.hausdorff_distance(shape, transformed(SHAPES[0], "EPSG:32632")) < 1e-8
+
+def test_columns_of_the_agency_stay_as_they_are(client, site):
+    """Also those that are called like columns of the API's other answers."""
+    own = {
+        "start": "sown late", "end": "never", "datetime": 7, "obstime": "31/12",
+        "reference_time": {"a": 1}, "relative_orbit": "A12",
+    }  # fmt: skip
+    settings = site.world.settings
+    sql(settings, "UPDATE cbm.parcel SET attributes = %s WHERE pid IN ('p3', 'p0')", Json(own))
+    try:
+        pages = [
+            client.parcels(COLLECTION).set_index("pid").loc[["p3"]],
+            client.parcel(COLLECTION, "p3"),
+            client.peers(COLLECTION, "p6").set_index("pid").loc[["p3"]],
+        ]
+    finally:
+        sql(settings, "UPDATE cbm.parcel SET attributes = '{}'")
+    for page in pages:
+        (row,) = page.to_dict("records")
+        assert {name: row[name] for name in own} == own
+        assert row["valid_from"] == pd.Timestamp(2024, 1, 1) and row["valid_to"] is pd.NaT
