@@ -16,7 +16,8 @@ class Client(Parcels, Series, Chips, Jobs):
     """Asks one API as one user; each thread has its own.
 
     Args:
-        url: The API's address, ``https://cbm.example``; http on this machine alone.
+        url: The API's address, ``https://cbm.example``; http on this machine alone, past any
+            proxy.
         user: Who asks, with ``password``.
         password: Of the user.
         token: Instead of user and password.
@@ -24,7 +25,8 @@ class Client(Parcels, Series, Chips, Jobs):
             ``REQUESTS_CA_BUNDLE`` or certifi has. The certificate is always checked.
         timeout: Seconds that the server may say nothing for.
         patience: Seconds that a request waits in all where the server asks to come again (429 and
-            503 with ``Retry-After``); then :class:`ApiError` is raised.
+            503 with ``Retry-After``), or a proxy does not reach it (502, 504; what changes nothing
+            is then asked for again); then :class:`ApiError` is raised.
 
     Raises:
         ValueError: The address or the login is not as it should be.

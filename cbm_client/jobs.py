@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from cbm_client.asking import Asking
 from cbm_client.errors import ApiError
-from cbm_client.transport import Transport, segment
+from cbm_client.transport import PROXYS, Transport, segment
 
 # How often a job's state is asked for: soon at first, for small ones.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
@@ -18,7 +18,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _OUTAGE_SECONDS = 300.0
 # A download that is cut so often in a row without a new byte is given up.
 _MOST_CUTS = 3
-_OUTAGES = ("unreachable", "timed_out", "cut_off")
+_OUTAGES = ("unreachable", "timed_out", "cut_off", *PROXYS)
 
 
 class Job:

@@ -23,6 +23,8 @@ _CONNECT_SECONDS = 10.0
 _PIECE = 1 << 16
 # Between attempts, where the server does not say how long.
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+# A proxy says so while the API starts anew; a 502 of the API itself has a code of its own.
+PROXYS = ("http_502", "http_504")
 
 
 class Bearer(AuthBase):
@@ -65,6 +67,8 @@ class Transport:
         self._verify = True if ca is None else str(Path(ca).expanduser().resolve(strict=True))
         self._timeout = (min(timeout, _CONNECT_SECONDS), timeout)
         self._session = requests.Session()
+        # A proxy would read a login that is meant to stay on this machine.
+        self._session.trust_env = urlsplit(self.url).scheme == "https"
 
     def close(self) -> None:
         """Close the connections."""
@@ -136,7 +140,7 @@ class Transport:
                     error = _refusal(response)
             pause = min(_SHORTEST_PAUSE * 2**attempt, _LONGEST_PAUSE)
             pause = max(error.retry_after or pause, _SHORTEST_PAUSE)
-            if not _passes(error) or pause > left:
+            if not _passes(method, error) or pause > left:
                 raise error
             time.sleep(pause)
             left -= pause
@@ -197,8 +201,11 @@ def _loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def _passes(error: ApiError) -> bool:
+def _passes(method: str, error: ApiError) -> bool:
     """Whether waiting helps; asking again with a wrong password only makes it worse."""
+    if error.code in PROXYS:
+        # What else was asked for may have been done.
+        return method == "GET"
     return error.code != "locked_out" and error.status in (
         HTTPStatus.TOO_MANY_REQUESTS,
         HTTPStatus.SERVICE_UNAVAILABLE,

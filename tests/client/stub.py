@@ -48,6 +48,10 @@ def serve(*answers: Answer, certificate: Path | None = None) -> Iterator[Stub]:
         def log_message(self, *_arguments: object) -> None:
             pass
 
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
         def do_GET(self) -> None:
             stub.asked.append((self.path, self.headers.get("Authorization")))
             answer = stub.answers.pop(0) if stub.answers else Answer()

@@ -101,6 +101,24 @@ def test_what_passes_is_waited_for(slept, status, code):
     assert slept == [7, 7] and len(stub.asked) == 3
 
 
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_proxys_word_is_waited_out_where_nothing_is_changed(slept, status):
+    down = Answer(status, "<html/>", "text/html")
+    with serve(down, down) as stub, client(stub.url) as one:
+        one.collections()
+        assert (slept, len(stub.asked)) == ([0.5, 1], 3)
+        stub.answers += [down]
+        with pytest.raises(ApiError) as found:
+            one.signatures("tt_2024", ["p0"])
+    assert (found.value.code, len(stub.asked), len(slept)) == (f"http_{status}", 4, 2)
+
+
+def test_the_apis_own_502_does_not_pass(slept):
+    with serve(Answer.problem(502, "raster_damaged")) as stub:
+        assert failure(client(stub.url)).code == "raster_damaged"
+    assert slept == []
+
+
 def test_without_a_word_of_the_server_pauses_grow(slept):
     with serve(*[Answer(503, "busy", "text/html")] * 3) as stub, client(stub.url) as one:
         one.collections()
@@ -143,7 +161,7 @@ def test_a_login_is_not_carried_elsewhere():
 )
 def test_answers_that_are_not_the_apis(answer, code):
     with serve(answer) as stub:
-        assert failure(client(stub.url)).code == code
+        assert failure(client(stub.url, patience=0)).code == code
 
 
 def test_numbers_that_are_not_the_apis():
@@ -154,6 +172,17 @@ def test_numbers_that_are_not_the_apis():
     ):
         one.signatures("tt_2024", "p0")
     assert found.value.code == "not_the_api"
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+def test_what_is_not_ciphered_goes_past_proxies(monkeypatch, name):
+    for unset in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(unset, raising=False)
+    with serve() as proxy, serve() as stub:
+        monkeypatch.setenv(name, proxy.url)
+        with client(stub.url) as one:
+            one.collections()
+        assert (proxy.asked, len(stub.asked)) == ([], 1)
 
 
 def test_nobody_there():
@@ -239,8 +268,17 @@ def test_times_as_the_api_spells_them(given, sent):
 JOB = {"id": "j", "parcels": 9, "parcels_done": 4, "state": "running", "bytes": None}
 
 
-def test_an_outage_does_not_end_the_wait_for_a_job(slept, monkeypatch):
-    down = Answer.problem(503, "database_unreachable", Retry_After="5")
+DOWN = {
+    "database_unreachable": Answer.problem(503, "database_unreachable", Retry_After="5"),
+    "http_502": Answer(502, "<html/>", "text/html"),
+    "http_503": Answer(503, "<html/>", "text/html"),
+    "http_504": Answer(504, "<html/>", "text/html"),
+}
+
+
+@pytest.mark.parametrize("code", DOWN)
+def test_an_outage_does_not_end_the_wait_for_a_job(slept, monkeypatch, code):
+    down = DOWN[code]
     done = Answer(200, {**JOB, "state": "done"})
     seen: list[str] = []
     with serve(Answer(200, JOB), down, done) as stub, client(stub.url, patience=0) as one:
@@ -250,4 +288,4 @@ def test_an_outage_does_not_end_the_wait_for_a_job(slept, monkeypatch):
     with serve(Answer(200, JOB), down, done) as stub, client(stub.url, patience=0) as one:
         with pytest.raises(ApiError) as found:
             one.job("j").wait()
-        assert found.value.code == "database_unreachable"
+        assert found.value.code == code
