@@ -15,6 +15,8 @@ from cbm_client.asking import Asking, When, given, parcel_path, table
 from cbm_client.errors import ApiError
 
 Pixels = NDArray[np.uint8]
+# A file that is gone or broken costs a series its one date.
+_LOST = ("raster_missing", "raster_damaged")
 _COLUMNS = (
     "scene", "obstime", "cloud_percent", "reference", "card", "platform", "tile",
     "orbit_direction", "relative_orbit", "bands",
@@ -52,7 +54,7 @@ class Chip:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture of a date: uint8 [rows, columns, 4] (RGBA), None where the image's file is gone."""
+    """A picture of a date: uint8 [rows, columns, 4] (RGBA), None where the image's file is lost."""
 
     pixels: Pixels | None
     obstime: datetime
@@ -219,7 +221,7 @@ class Chips(Asking):
             try:
                 pixels = self.picture(collection, pid, one.scene, **drawn)
             except ApiError as error:
-                if error.code != "raster_missing":
+                if error.code not in _LOST:
                     raise
             cloud = None if pd.isna(one.cloud_percent) else float(one.cloud_percent)
             found.append(Picture(pixels, one.obstime.to_pydatetime(), cloud))

@@ -66,6 +66,17 @@ def test_a_strip_leaves_the_place_of_a_lost_file_empty(client, site):
     assert figure.axes[1].get_title() == "2024-04-11  50 %"
 
 
+def test_a_strip_leaves_the_place_of_a_damaged_file_empty(client, site):
+    path = site.world.folder / f"S2A_MSIL2A_{DAYS[1]:%Y%m%dT%H%M%S}_N0510_B04.tif"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200])
+    try:
+        found = client.pictures(COLLECTION, "p12", limit=3, size=340)
+    finally:
+        path.write_bytes(whole)
+    assert [one.pixels is None for one in found] == [False, True, False]
+
+
 def test_a_strip_of_nothing():
     with pytest.raises(ValueError, match="no pictures"):
         plot.chips([])
