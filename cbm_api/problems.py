@@ -7,6 +7,7 @@ one table says which status a code has.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -65,6 +66,9 @@ class Problem(BaseModel):
     errors: list[dict[str, Any]] | None = Field(
         default=None, description="Of bad parameters: where each stood and what was wrong."
     )
+    cursor: str | None = Field(
+        default=None, description="Of search_too_wide: the parameter to go on with."
+    )
 
 
 def respond(error: CbmError) -> Response:
@@ -76,7 +80,7 @@ def respond(error: CbmError) -> Response:
         code, detail = "internal_error", "The server failed; the operator finds why in its log."
     elif code in _INSIDE:
         detail = "The database does not answer as it should; the operator finds why in the log."
-    response = _document(status, code, detail, error.details.get("errors"))
+    response = _document(status, code, detail, error.details)
     if status is HTTPStatus.UNAUTHORIZED:
         response.headers.add("WWW-Authenticate", 'Basic realm="cbm", charset="UTF-8"')
         response.headers.add("WWW-Authenticate", 'Bearer realm="cbm"')
@@ -123,8 +127,9 @@ def _of_http(error: HTTPException) -> Response:
 
 
 def _document(
-    status: HTTPStatus, code: str, detail: str, errors: list[dict[str, Any]] | None = None
+    status: HTTPStatus, code: str, detail: str, more: Mapping[str, Any] | None = None
 ) -> Response:
+    given = more or {}
     problem = Problem(
         type=f"urn:cbm:problem:{code}",
         title=status.phrase,
@@ -132,7 +137,8 @@ def _document(
         code=code,
         detail=detail,
         request_id=g.get("request_id", ""),
-        errors=errors,
+        errors=given.get("errors"),
+        cursor=given.get("cursor"),
     )
     body = json.dumps(problem.model_dump(exclude_none=True))
     return Response(body, status, content_type="application/problem+json")

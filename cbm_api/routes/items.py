@@ -255,6 +255,7 @@ def _too_wide(cursor: str) -> CbmError:
         "search_too_wide",
         f"In {parcels.PAGE_SECONDS:.0f} s no such parcel was found, and not all were looked at.",
         f"Ask for a smaller bbox, or go on with cursor={cursor}.",
+        cursor=cursor,
     )
 
 
