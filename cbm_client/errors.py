@@ -32,7 +32,8 @@ class ApiError(Exception):
     ``timed_out``, ``tls_failed``, ``cut_off``, ``redirected``, ``not_the_api``, ``http_502`` and
     the like. ``message`` says what is wrong, ``hint`` what to do about it in this client ('' where
     there is nothing to add). ``status`` is HTTP's, None where no answer came; ``request_id`` finds
-    the request in the server's log; ``retry_after`` is in seconds, where the server named them.
+    the request in the server's log; ``retry_after`` is in seconds, where the server named them;
+    ``cursor`` is where a search goes on that found nothing in its time (``search_too_wide``).
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ApiError(Exception):
         status: int | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
+        cursor: str | None = None,
     ) -> None:
         self.code = code
         self.message = message
@@ -50,5 +52,6 @@ class ApiError(Exception):
         self.status = status
         self.request_id = request_id
         self.retry_after = retry_after
+        self.cursor = cursor
         found = f" (request {request_id})" if request_id else ""
         super().__init__(f"{code}: {' '.join(filter(None, (message, self.hint)))}{found}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, TypedDict, Unpack
 from urllib.parse import parse_qs, urlsplit
@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pandas as pd
 
 from cbm_client.asking import Asking, When, collection_path, parcel_path, table, untyped
+from cbm_client.errors import ApiError
 
 # Some 2 MB of GeoJSON.
 _PAGE = 2000
@@ -46,13 +47,22 @@ class Parcels(Asking):
     """The part of the client that gives parcels."""
 
     def parcels(
-        self, collection: str, *, most: int | None = None, **filters: Unpack[Filter]
+        self,
+        collection: str,
+        *,
+        most: int | None = None,
+        progress: Callable[[int], object] | None = None,
+        **filters: Unpack[Filter],
     ) -> pd.DataFrame:
         """Return the parcels that meet a box, a time and a crop; pages are followed.
+
+        A search for something rare in a country goes on until all was looked at.
 
         Args:
             collection: Its id, ``ie_2024`` say.
             most: Stop after so many.
+            progress: Called with how many were found, after each page and each time that the
+                server has searched in vain (8 s); ``print`` will do.
             **filters: ``bbox`` (west, south, east, north), ``datetime``, ``as_of``, ``crop_code``,
                 ``crop_name``, ``crs`` (EPSG code), see :class:`Filter`.
 
@@ -67,7 +77,7 @@ class Parcels(Asking):
 
         """
         page = min(_PAGE, most or _PAGE)
-        features = self._features(f"{collection_path(collection)}/items", filters, page)
+        features = self._features(f"{collection_path(collection)}/items", filters, page, progress)
         return _frame(list(islice(features, most)), filters.get("crs"))
 
     def parcel(self, collection: str, pid: str, **time: Unpack[Time]) -> pd.DataFrame:
@@ -142,16 +152,35 @@ class Parcels(Asking):
         columns = ("id", "title", "aoi", "year", "layer", "parcels", "start", "end", "crs", "bbox")
         return table(rows, columns).set_index("id")
 
-    def _features(self, path: str, filters: Filter, size: int) -> Iterator[dict[str, Any]]:
+    def _features(
+        self, path: str, filters: Filter, size: int, progress: Callable[[int], object] | None
+    ) -> Iterator[dict[str, Any]]:
         query: dict[str, Any] = {**_spelled(filters), "limit": size}
+        found, cursor = 0, None
         while True:
-            page = self._json(path, **query)
-            yield from page["features"]
-            onward = [link["href"] for link in page["links"] if link["rel"] == "next"]
-            if not onward:
+            features, onward = self._page(path, query | {"cursor": cursor})
+            found += len(features)
+            if progress:
+                progress(found)
+            yield from features
+            if onward is None:
                 return
-            # The key alone: behind a proxy the link may name another host.
-            query["cursor"] = parse_qs(urlsplit(onward[0]).query)["cursor"][0]
+            cursor = onward
+
+    def _page(self, path: str, query: dict[str, Any]) -> tuple[list[dict[str, Any]], str | None]:
+        """Return features, and where to go on; None at the end."""
+        try:
+            page = self._json(path, **query)
+        except ApiError as error:
+            # A search that stays where it is would never end.
+            if error.code != "search_too_wide" or error.cursor in (None, query["cursor"]):
+                raise
+            return [], error.cursor
+        onward = [link["href"] for link in page["links"] if link["rel"] == "next"]
+        # The key alone: behind a proxy the link may name another host.
+        return page["features"], (
+            parse_qs(urlsplit(onward[0]).query)["cursor"][0] if onward else None
+        )
 
 
 def _spelled(filters: Time | Filter) -> dict[str, Any]:

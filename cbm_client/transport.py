@@ -223,6 +223,7 @@ def _refusal(response: requests.Response) -> ApiError:
         with suppress(ValueError, KeyError, TypeError):
             problem = response.json()
             facts["request_id"] = problem.get("request_id") or facts["request_id"]
+            facts["cursor"] = problem.get("cursor")
             return ApiError(problem["code"], problem["detail"], **facts)
     if status < HTTPStatus.BAD_REQUEST:
         where = response.headers.get("Location", "nowhere")

@@ -2,6 +2,7 @@
 
 import sys
 from datetime import date
+from urllib.parse import parse_qs, urlsplit
 
 import geopandas
 import pandas as pd
@@ -9,7 +10,8 @@ import pytest
 import shapely
 from psycopg2.extras import Json
 
-from cbm_client import ApiError, parcels
+from cbm_client import ApiError, Client, parcels
+from tests.client.stub import Answer, serve
 from tests.client.world import COLLECTION, PARCELS, SHAPES
 from tests.factories import sql, transformed
 
@@ -53,6 +55,44 @@ def test_no_more_pages_than_are_needed(client, monkeypatch):
     assert len(asked) == 2
     assert len(client.parcels(COLLECTION, most=2)) == 2
     assert asked[2]["limit"] == "2"
+
+
+def _too_wide(cursor: str) -> Answer:
+    answer = Answer.problem(422, "search_too_wide")
+    answer.body["cursor"] = cursor
+    return answer
+
+
+def _found(*pids: str, cursor: str | None) -> Answer:
+    features = [{"properties": {"pid": pid, **NOTHING}, "geometry": POINT} for pid in pids]
+    to = [] if cursor is None else [{"rel": "next", "href": f"https://a.b/items?cursor={cursor}"}]
+    return Answer(200, {"features": features, "links": to})
+
+
+NOTHING = dict.fromkeys(["crop_code", "crop_name", "area_m2", "valid_from", "valid_to"])
+POINT = {"type": "Point", "coordinates": [0, 0]}
+
+
+def test_a_search_goes_on_where_nothing_was_found_in_time():
+    answers = [
+        _too_wide("3.0"), _found("a", cursor="5.1"), _too_wide("7.0"), _too_wide("9.0"),
+        _found("b", "c", cursor=None),
+    ]  # fmt: skip
+    seen: list[int] = []
+    with serve(*answers) as stub, Client(stub.url, token="t") as one:
+        found = one.parcels("tt_2024", crop_code="300", progress=seen.append)
+    assert (list(found.pid), seen) == (["a", "b", "c"], [0, 1, 1, 1, 3])
+    asked = [parse_qs(urlsplit(path).query) for path, _ in stub.asked]
+    assert [query.get("cursor") for query in asked] == [None, ["3.0"], ["5.1"], ["7.0"], ["9.0"]]
+    assert all(query["crop_code"] == ["300"] for query in asked)
+
+
+@pytest.mark.parametrize("stuck", [_too_wide("3.0"), Answer.problem(422, "search_too_wide")])
+def test_a_search_that_stays_where_it_is_ends(stuck):
+    with serve(_too_wide("3.0"), stuck) as stub, Client(stub.url, token="t") as one:
+        with pytest.raises(ApiError) as failure:
+            one.parcels("tt_2024", crop_code="300")
+        assert (failure.value.code, len(stub.asked)) == ("search_too_wide", 2)
 
 
 def test_filters(client, monkeypatch):
@@ -109,6 +149,7 @@ def test_without_geopandas_there_is_geojson(client, monkeypatch):
     assert type(found) is pd.DataFrame
     shape = shapely.geometry.shape(found.geometry[0])
     assert shapely.hausdorff_distance(shape, transformed(SHAPES[0], "EPSG:32632")) < 1e-8
+
 
 def test_columns_of_the_agency_stay_as_they_are(client, site):
     """Also those that are called like columns of the API's other answers."""
