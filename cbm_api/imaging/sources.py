@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +22,7 @@ from rasterio.errors import RasterioError
 from rasterio.session import DummySession
 
 from cbm_core.errors import CbmError
+from cbm_core.gdal import OPTIONS, likely_driver, opening_options
 from cbm_core.remote.addresses import remote_address, shown
 from cbm_core.remote.files import RemoteFolder
 from cbm_core.remote.objects import RemoteObject
@@ -31,17 +31,9 @@ from cbm_core.remote.web import Access
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-Options = dict[str, str | int]
-
 FileContainer.register(RemoteFolder)
 
 _log = logging.getLogger("cbm_api")
-_BY_SUFFIX = {".jp2": "JP2OpenJPEG", ".j2k": "JP2OpenJPEG", ".img": "ENVI", ".bsq": "ENVI"}
-_GDAL: Options = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_PAM_ENABLED": "NO",
-    "GDAL_NUM_THREADS": "1",
-}
 
 
 @contextmanager
@@ -66,11 +58,8 @@ def opened(href: str, access: Access, what: str) -> Iterator[DatasetReader]:
     if not name:
         _log.warning("%s: rasters are not read from %s", what, shown(href))
         raise CbmError("raster_damaged", f"The catalogue's entry of {what} is no address.")
-    driver = _BY_SUFFIX.get(PurePath(name).suffix.lower(), "GTiff")
-    # ENVI's header is a file of its own, found by asking for it by name.
-    own: Options = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"} if driver == "ENVI" else {}
     try:
-        with _open(name, driver, what, own, folder) as dataset:
+        with _open(name, what, folder) as dataset:
             yield dataset
     except CbmError as error:
         # GDAL's words do not tell what the network said.
@@ -80,12 +69,11 @@ def opened(href: str, access: Access, what: str) -> Iterator[DatasetReader]:
 
 
 @contextmanager
-def _open(
-    name: str, driver: str, what: str, own: Options, folder: RemoteFolder | None
-) -> Iterator[DatasetReader]:
+def _open(name: str, what: str, folder: RemoteFolder | None) -> Iterator[DatasetReader]:
+    driver = likely_driver(name)
     try:
         with (
-            rasterio.Env(session=DummySession(), **{**_GDAL, **own}),
+            rasterio.Env(session=DummySession(), **{**OPTIONS, **opening_options(driver)}),
             rasterio.open(name, driver=driver, opener=folder) as dataset,
         ):
             yield dataset

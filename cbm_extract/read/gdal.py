@@ -1,9 +1,10 @@
 """How GDAL is told to behave, and the one function that opens a raster.
 
-Everything that may differ between hosts is fixed here: the formats GDAL may try, what it may look
-at besides the file itself, and how it treats damaged files. Remote files reach GDAL through
-:mod:`cbm_core.remote`: its own /vsicurl/ and /vsis3/ take a connection that is cut in the
-middle of a header for the end of the file, and open the file without the tags that are missing.
+Everything that may differ between hosts is fixed here and in :mod:`cbm_core.gdal`: the formats
+GDAL may try, what it may look at besides the file itself, and how it treats damaged files. Remote
+files reach GDAL through :mod:`cbm_core.remote`: its own /vsicurl/ and /vsis3/ take a connection
+that is cut in the middle of a header for the end of the file, and open the file without the tags
+that are missing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 
 from cbm_core.errors import CbmError
+from cbm_core.gdal import OPTIONS, Options, likely_driver, opening_options
 from cbm_core.remote.addresses import missing, remote_address, shown
 
 if TYPE_CHECKING:
@@ -30,16 +32,9 @@ if TYPE_CHECKING:
 # GDAL knows some 80 formats, and several (VRT, WMS, ...) are programs more than files: they fetch
 # other files and addresses. Only plain rasters are opened. A COG is a GeoTIFF to GDAL.
 FORMATS = {"GTiff": "GeoTIFF", "JP2OpenJPEG": "JPEG 2000", "ENVI": "ENVI (.img with .hdr)"}
-_BY_SUFFIX = {".jp2": "JP2OpenJPEG", ".j2k": "JP2OpenJPEG", ".img": "ENVI", ".bsq": "ENVI"}
 
-_OPTIONS: dict[str, str | int] = {
-    # No listing of folders and buckets, no sidecars (.aux.xml, .msk, .ovr): numbers come from the
-    # file whose fingerprint is kept as evidence.
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_PAM_ENABLED": "NO",
-    # With more than one thread GDAL 3.10 swallows the decoder's errors: a truncated JPEG 2000
-    # file reads as garbage without a word. Parallel work is the engine's business, not GDAL's.
-    "GDAL_NUM_THREADS": "1",
+_OPTIONS: Options = {
+    **OPTIONS,
     # Strips are whole rows of blocks, so nothing is read twice and a large cache is waste.
     "GDAL_CACHEMAX": 64 * 2**20,  # bytes
 }
@@ -173,13 +168,11 @@ def remote_of(dataset: DatasetReader) -> RemoteObject | None:
 
 
 def _open(href: str, name: str, folder: RemoteFolder | None) -> DatasetReader:
-    likely = _BY_SUFFIX.get(Path(name).suffix.lower(), "GTiff")
+    likely = likely_driver(name)
     first: RasterioIOError | None = None
     for driver in sorted(FORMATS, key=lambda driver: driver != likely):
-        # ENVI's header is a file of its own, found by asking for it by name.
-        sidecars = "TRUE" if driver == "ENVI" else "EMPTY_DIR"
         try:
-            with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN=sidecars), warnings.catch_warnings():
+            with rasterio.Env(**opening_options(driver)), warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
                 dataset = rasterio.open(name, driver=driver, opener=folder)
         except RasterioIOError as error:
