@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 # Any constant serves, so long as nothing else in the database uses it.
 LOCK_KEY = 0x63626D01
 # Whoever comes while a lock is waited for waits too: a long writer is let finish, between attempts.
-_LOCK_TIMEOUT = "2s"
+# Shorter than PostgreSQL's deadlock_timeout of 1 s: a writer who waits in turn is not ended for it.
+_LOCK_TIMEOUT = "500ms"
+_IN_USE = (errors.LockNotAvailable, errors.DeadlockDetected)
 _ATTEMPTS = 30
 _PAUSE_SECONDS = 3.0
 GROUPS = ("cbm_owner", "cbm_ingest", "cbm_api", "cbm_read")
@@ -63,7 +66,7 @@ def migrate(settings: Settings, directory: Path = DIRECTORY) -> Plan:
     """Apply all pending migrations and return the plan that was carried out.
 
     Consecutive transactional migrations run in one transaction, which waits for a table no longer
-    than 2 s at a time; a second runner waits for the first and then finds nothing to do.
+    than 0.5 s at a time; a second runner waits for the first and then finds nothing to do.
 
     Raises:
         CbmError: as :func:`plan` does; ``migration_failed``; ``migration_blocked`` when a table was
@@ -188,39 +191,48 @@ def _apply(connection: Connection, pending: tuple[Migration, ...]) -> None:
 
 
 def _apply_batch(connection: Connection, batch: list[Migration]) -> None:
-    if not batch:
-        return
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            with db.transaction(connection) as cursor:
-                cursor.execute("SELECT set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
-                _become_owner(cursor, local=True)
-                for migration in batch:
-                    _run(cursor, migration, [migration.sql])
-        except errors.LockNotAvailable as error:
-            if attempt == _ATTEMPTS:
-                first = str(error).strip().splitlines()[0]
-                raise CbmError(
-                    "migration_blocked",
-                    f"A table that {batch[0].name} and those after it change was always in use:"
-                    f" {first}.",
-                    "Nothing of it was kept. End what runs for long, and `cbm schema migrate`.",
-                ) from error
-            time.sleep(_PAUSE_SECONDS)
-        else:
-            return
+    def attempt() -> None:
+        with db.transaction(connection) as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
+            _become_owner(cursor, local=True)
+            for migration in batch:
+                _run(cursor, migration, [migration.sql])
+
+    if batch:
+        _insist(attempt, f"{batch[0].name} and those after it change", "Nothing of it was kept.")
 
 
 def _apply_alone(connection: Connection, migration: Migration) -> None:
-    connection.autocommit = True
-    try:
+    def attempt() -> None:
         with connection.cursor() as cursor:
             _become_owner(cursor, local=False)
             # Each alone: sent together, PostgreSQL makes them one transaction.
             _run(cursor, migration, statements(migration.sql))
             cursor.execute("RESET ROLE")
+
+    connection.autocommit = True
+    try:
+        _insist(attempt, f"{migration.name} works on", "It begins anew.")
     finally:
         connection.autocommit = False
+
+
+def _insist(attempt: Callable[[], None], whose: str, kept: str) -> None:
+    """Try again while a table is in use."""
+    for number in range(1, _ATTEMPTS + 1):
+        try:
+            attempt()
+        except _IN_USE as error:
+            if number == _ATTEMPTS:
+                first = str(error).strip().splitlines()[0]
+                raise CbmError(
+                    "migration_blocked",
+                    f"A table that {whose} was always in use: {first}.",
+                    f"{kept} End what runs for long, and `cbm schema migrate`.",
+                ) from error
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _become_owner(cursor: Cursor, *, local: bool) -> None:
@@ -241,7 +253,7 @@ def _run(cursor: Cursor, migration: Migration, parts: list[str]) -> None:
     try:
         for part in parts:
             cursor.execute(part)
-    except errors.LockNotAvailable:
+    except _IN_USE:
         raise
     except psycopg2.Error as error:
         first = str(error).strip().splitlines()[0]

@@ -1,6 +1,10 @@
 -- cbm: expand
 -- The ledger for a million items; extraction again (full) and of gaps (fill); held scenes overruled.
 
+-- All at once: while indexes are made between two locks, writers would end in deadlocks.
+LOCK TABLE dataset IN SHARE ROW EXCLUSIVE MODE;
+LOCK TABLE scene, work_item, run IN ACCESS EXCLUSIVE MODE;
+
 ALTER TABLE scene ADD overruled text[] NOT NULL DEFAULT '{}';
 COMMENT ON COLUMN scene.overruled IS 'Reasons for which the scene is not held again: an operator has released it.';
 

@@ -136,6 +136,9 @@ DECLARE
   cells integer;
   down integer;
 BEGIN
+  -- One at a time, each of which sees the other's tiles; and either before a purge or after it.
+  PERFORM FROM cbm.dataset WHERE id = of_dataset FOR KEY SHARE;
+  PERFORM pg_advisory_xact_lock(hashtext('cbm.grid_tile'), of_dataset);
   DELETE FROM cbm.grid_tile WHERE dataset_id = of_dataset AND layer = of_layer;
   SELECT array_agg(crop_code), array_agg(crop_name) INTO codes, names FROM (
     SELECT crop_code, min(crop_name) AS crop_name FROM cbm.parcel
@@ -247,7 +250,7 @@ CREATE FUNCTION claim_api_job(lease interval) RETURNS TABLE (job uuid, on_behalf
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, cbm, pg_temp AS $$
   UPDATE cbm.api_job SET state = 'failed', token = NULL, lease_until = NULL, finished_at = now(),
     expires_at = now() + interval '7 days', error_code = 'worker_lost',
-    error = 'The process that worked on it was lost three times.'
+    error = 'It could not be finished in three attempts.'
   WHERE state = 'running' AND lease_until < now() AND attempts >= 3;
   UPDATE cbm.api_job j SET state = 'running', token = nextval('cbm.lease_token'), lease_until = now() + lease,
     attempts = attempts + 1, started_at = now(), parcels_done = 0, rows = 0

@@ -17,4 +17,7 @@ CREATE INDEX CONCURRENTLY parcel_past ON cbm.parcel (dataset_id, layer, pid, val
 DROP INDEX CONCURRENTLY IF EXISTS cbm.work_item_product;
 CREATE INDEX CONCURRENTLY work_item_product ON cbm.work_item (dataset_id, product_id);
 
-SELECT cbm.fill_grid_tiles(dataset_id, layer) FROM (SELECT DISTINCT dataset_id, layer FROM cbm.parcel_set) imported;
+-- Each in a transaction of its own: an import of the same dataset waits for one layer, not for all.
+DO $$ DECLARE imported record; BEGIN
+  FOR imported IN SELECT DISTINCT dataset_id, layer FROM cbm.parcel_set ORDER BY 1, 2 LOOP
+    PERFORM cbm.fill_grid_tiles(imported.dataset_id, imported.layer); COMMIT; END LOOP; END $$;
