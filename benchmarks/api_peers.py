@@ -93,19 +93,6 @@ def tipg(settings: Settings, folder: Path) -> Iterator[Target]:
 
 def _pygeoapi_config(settings: Settings, port: int) -> dict[str, Any]:
     """Return the least that it asks for; https://docs.pygeoapi.io/en/latest/configuration.html."""
-    parameters = settings.database
-    data = {
-        "host": "127.0.0.1",
-        "port": int(parameters["port"]),
-        "dbname": parameters["dbname"],
-        "user": SUPERUSER,
-        "password": "none",
-        "search_path": ["country", "public"],
-    }
-    provider = {
-        "type": "feature", "name": "PostgreSQL", "data": data, "id_field": "id",
-        "table": "parcels", "geom_field": "geom",
-    }  # fmt: skip
     text = {"title": "Parcels", "description": "Parcels", "keywords": ["parcels"]}
     url = f"http://127.0.0.1:{port}"
     return {
@@ -132,9 +119,25 @@ def _pygeoapi_config(settings: Settings, port: int) -> dict[str, Any]:
                     "bbox": [-180, -90, 180, 90],
                     "crs": "http://www.opengis.net/def/crs/OGC/1.3/CRS84",
                 }},
-                "providers": [provider],
+                "providers": [_pygeoapi_provider(settings)],
             }
         },
+    }  # fmt: skip
+
+
+def _pygeoapi_provider(settings: Settings) -> dict[str, Any]:
+    parameters = settings.database
+    data = {
+        "host": "127.0.0.1",
+        "port": int(parameters["port"]),
+        "dbname": parameters["dbname"],
+        "user": SUPERUSER,
+        "password": "none",
+        "search_path": ["country", "public"],
+    }
+    return {
+        "type": "feature", "name": "PostgreSQL", "data": data, "id_field": "id",
+        "table": "parcels", "geom_field": "geom",
     }  # fmt: skip
 
 

@@ -64,6 +64,18 @@ def count_failure(cursor: Cursor, name: str | None, address: str) -> None:
             "forgiven": FORGIVEN_AFTER,
         },
     )
+    _lock_out(cursor, name, address)
+    # Last, and waiting for nobody: two who fail at once cannot wait for each other.
+    cursor.execute(
+        """DELETE FROM cbm.api_lockout WHERE (user_name, address) IN (
+             SELECT user_name, address FROM cbm.api_lockout
+             WHERE last_failure < now() - interval '1 day' AND locked_until < now()
+             FOR UPDATE SKIP LOCKED)"""
+    )
+
+
+def _lock_out(cursor: Cursor, name: str | None, address: str) -> None:
+    """Lock out an address, and a user from there, whose failures are too many by now."""
     cursor.execute(
         """UPDATE cbm.api_lockout l
            SET locked_until = now() + make_interval(
@@ -81,13 +93,6 @@ def count_failure(cursor: Cursor, name: str | None, address: str) -> None:
             "shortest": SHORTEST_LOCK,
             "longest": LONGEST_LOCK,
         },
-    )
-    # Last, and waiting for nobody: two who fail at once cannot wait for each other.
-    cursor.execute(
-        """DELETE FROM cbm.api_lockout WHERE (user_name, address) IN (
-             SELECT user_name, address FROM cbm.api_lockout
-             WHERE last_failure < now() - interval '1 day' AND locked_until < now()
-             FOR UPDATE SKIP LOCKED)"""
     )
 
 

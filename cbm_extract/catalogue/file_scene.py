@@ -40,14 +40,8 @@ def scene_of(files: SceneFiles, description: Description, folder: Path) -> Scene
 
     """
     headers = {band: inspect(str(path.absolute())) for band, path in files.paths.items()}
+    _require_one_crs(headers)
     finest = min(headers.values(), key=lambda header: header.pixel_size)
-    crs = sorted({header.crs for header in headers.values()})
-    if len(crs) > 1:
-        raise CbmError(
-            "scene_mixed_crs",
-            f"The bands of one scene are in different reference systems: {', '.join(crs)}.",
-            "Catalogue them as scenes of their own.",
-        )
     facts = _facts(files, description)
     taken = facts.datatake or facts.sensing
     if taken is None or facts.platform is None:
@@ -81,6 +75,16 @@ def scene_of(files: SceneFiles, description: Description, folder: Path) -> Scene
         perpendicular_baseline=facts.perpendicular_baseline,
         source=str(folder.absolute()),
     )
+
+
+def _require_one_crs(headers: dict[str, RasterHeader]) -> None:
+    crs = sorted({header.crs for header in headers.values()})
+    if len(crs) > 1:
+        raise CbmError(
+            "scene_mixed_crs",
+            f"The bands of one scene are in different reference systems: {', '.join(crs)}.",
+            "Catalogue them as scenes of their own.",
+        )
 
 
 def _facts(files: SceneFiles, description: Description) -> Facts:

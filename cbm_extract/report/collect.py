@@ -151,18 +151,7 @@ def collect(
     """
     product = find_product(newest(of_dataset(cursor, dataset.id)), product_name, dataset.name)
     ndvi_from = _require_ndvi(product)
-    if pids or layer is not None:
-        charted = find_parcels(cursor, dataset, product, pids or [], layer)
-    if not pids:
-        charted = queries.representative(
-            cursor, dataset.id, product, crops=_CROPS, per_crop=_PER_CROP, layer=layer
-        )
-    if not charted:
-        raise CbmError(
-            "nothing_extracted",
-            f"No parcel of dataset {dataset.name} has statistics of product {product.name} yet.",
-            f"Run `cbm extract {dataset.name}`; `cbm ledger status` says what is open or failed.",
-        )
+    charted = _charted(cursor, dataset, product, pids or [], layer)
     first = queries.parcels(cursor, dataset.id, product.buffer_m, layer=layer, limit=LISTED_PARCELS)
     listed = charted + [parcel for parcel in first if parcel not in charted]
     rows = queries.values(cursor, dataset.id, product, listed, bands=ndvi_from)
@@ -182,6 +171,25 @@ def collect(
         listed=listed[:LISTED_PARCELS],
         points=series.ndvi_series(rows, ndvi_from),
     )
+
+
+def _charted(
+    cursor: Cursor, dataset: Dataset, product: Product, pids: Sequence[str], layer: str | None
+) -> list[Parcel]:
+    """Return the parcels that are asked for, or typical ones of the most frequent crops."""
+    if pids or layer is not None:
+        charted = find_parcels(cursor, dataset, product, pids, layer)
+    if not pids:
+        charted = queries.representative(
+            cursor, dataset.id, product, crops=_CROPS, per_crop=_PER_CROP, layer=layer
+        )
+    if not charted:
+        raise CbmError(
+            "nothing_extracted",
+            f"No parcel of dataset {dataset.name} has statistics of product {product.name} yet.",
+            f"Run `cbm extract {dataset.name}`; `cbm ledger status` says what is open or failed.",
+        )
+    return charted
 
 
 def _require_ndvi(product: Product) -> tuple[str, ...]:

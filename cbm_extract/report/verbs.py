@@ -12,12 +12,13 @@ from pydantic import Field, model_validator
 from cbm_core import bands as band_names
 from cbm_core import db
 from cbm_core.datasets.products import Product, newest, of_dataset
-from cbm_core.datasets.store import require_dataset
+from cbm_core.datasets.store import Dataset, require_dataset
 from cbm_core.errors import CbmError, folder_unusable
 from cbm_core.verbs import Answer, Arguments, ChangingArguments, Context, Verb, positional
 from cbm_extract.report import collect, figure, page, series
 from cbm_extract.report.collect import Report
 from cbm_extract.store import report_queries as queries
+from cbm_extract.store.report_queries import Parcel
 
 PAGE, CHART = "report.html", "ndvi.png"
 _MOST_PARCELS = 24
@@ -88,11 +89,7 @@ def _show(arguments: ShowArguments, context: Context) -> Answer:
             end=arguments.end,
         )
     records = series.as_records(rows, product.card)
-    crop = f"{parcel.crop_code or '-'} {parcel.crop_name or ''}".strip()
-    heading = (
-        f"Parcel {parcel.pid} of {dataset.name}, {parcel.area_m2 / 10_000:.2f} ha, crop {crop}; "
-        f"product {product.name} revision {product.revision}"
-    )
+    heading = _heading(dataset, parcel, product)
     table = f"{heading}\n{series.as_table(records)}"
     return Answer(
         result={
@@ -109,6 +106,14 @@ def _show(arguments: ShowArguments, context: Context) -> Answer:
             "rows": records,
         },
         text=series.as_csv(records) if arguments.format == "csv" else table,
+    )
+
+
+def _heading(dataset: Dataset, parcel: Parcel, product: Product) -> str:
+    crop = f"{parcel.crop_code or '-'} {parcel.crop_name or ''}".strip()
+    return (
+        f"Parcel {parcel.pid} of {dataset.name}, {parcel.area_m2 / 10_000:.2f} ha, crop {crop}; "
+        f"product {product.name} revision {product.revision}"
     )
 
 

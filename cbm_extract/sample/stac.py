@@ -79,18 +79,6 @@ def _properties(acquisition: Acquisition, product: Product, view: View) -> dict[
     azimuth, elevation = acquisition.sun
     baseline = f"{product.baseline[1:3]}.{product.baseline[3:]}"
     strip, orbit = acquisition.datastrip, acquisition.absolute_orbit
-    unseen = 100.0 * float((view.classes == 0).mean())
-    shares = {
-        "eo:cloud_cover": view.share(8, 9, 10),
-        "s2:nodata_pixel_percentage": unseen,
-        "s2:cloud_shadow_percentage": view.share(3),
-        "s2:vegetation_percentage": view.share(4),
-        "s2:not_vegetated_percentage": view.share(5),
-        "s2:water_percentage": view.share(6),
-        "s2:medium_proba_clouds_percentage": view.share(8),
-        "s2:high_proba_clouds_percentage": view.share(9),
-        "s2:thin_cirrus_percentage": view.share(10),
-    }
     return {
         "datetime": f"{acquisition.sensing:%Y-%m-%dT%H:%M:%S.%f}Z",
         "created": f"{product.generated:%Y-%m-%dT%H:%M:%SZ}",
@@ -115,7 +103,22 @@ def _properties(acquisition: Acquisition, product: Product, view: View) -> dict[
         f"_{orbit:06d}_N{baseline}",
         "s2:datastrip_id": f"S2{acquisition.platform}_OPER_MSI_L2A_DS_CBM__"
         f"{product.generated:%Y%m%dT%H%M%S}_S{strip:%Y%m%dT%H%M%S}_N{baseline}",
-        **{name: round(share, 4) for name, share in shares.items()},
+        **{name: round(share, 4) for name, share in _shares(view).items()},
+    }
+
+
+def _shares(view: View) -> dict[str, float]:
+    """Return the shares of the classes, in percent."""
+    return {
+        "eo:cloud_cover": view.share(8, 9, 10),
+        "s2:nodata_pixel_percentage": 100.0 * float((view.classes == 0).mean()),
+        "s2:cloud_shadow_percentage": view.share(3),
+        "s2:vegetation_percentage": view.share(4),
+        "s2:not_vegetated_percentage": view.share(5),
+        "s2:water_percentage": view.share(6),
+        "s2:medium_proba_clouds_percentage": view.share(8),
+        "s2:high_proba_clouds_percentage": view.share(9),
+        "s2:thin_cirrus_percentage": view.share(10),
     }
 
 

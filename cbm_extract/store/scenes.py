@@ -174,19 +174,7 @@ def listing(
     limit: int,
 ) -> tuple[int, list[dict[str, Any]]]:
     """Return how many scenes match, and the first of them by time; days are UTC, inclusive."""
-    conditions: list[sql.Composable] = [sql.SQL("true")]
-    values: list[Any] = []
-    for column, value in (("card", card), ("tile", tile), ("state", state)):
-        if value is not None:
-            conditions.append(sql.SQL("{} = %s").format(sql.Identifier(column)))
-            values.append(value)
-    if first_day:
-        conditions.append(sql.SQL("obstime >= %s::timestamptz"))
-        values.append(f"{first_day}T00:00:00Z")
-    if last_day:
-        conditions.append(sql.SQL("obstime < %s::timestamptz"))
-        values.append(f"{last_day + timedelta(days=1)}T00:00:00Z")
-    where = sql.SQL(" AND ").join(conditions)
+    where, values = _chosen({"card": card, "tile": tile, "state": state}, first_day, last_day)
     cursor.execute(
         sql.SQL(
             """SELECT s.id, reference, part, card, platform, tile, obstime, baseline, state,
@@ -205,3 +193,22 @@ def listing(
     for row in rows:
         del row["total"]
     return total, rows
+
+
+def _chosen(
+    equal: dict[str, str | None], first_day: date | None, last_day: date | None
+) -> tuple[sql.Composable, list[Any]]:
+    """Return a condition on scenes, and the values that it is bound to."""
+    conditions: list[sql.Composable] = [sql.SQL("true")]
+    values: list[Any] = []
+    for column, value in equal.items():
+        if value is not None:
+            conditions.append(sql.SQL("{} = %s").format(sql.Identifier(column)))
+            values.append(value)
+    if first_day:
+        conditions.append(sql.SQL("obstime >= %s::timestamptz"))
+        values.append(f"{first_day}T00:00:00Z")
+    if last_day:
+        conditions.append(sql.SQL("obstime < %s::timestamptz"))
+        values.append(f"{last_day + timedelta(days=1)}T00:00:00Z")
+    return sql.SQL(" AND ").join(conditions), values
