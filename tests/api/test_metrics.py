@@ -47,7 +47,7 @@ def test_a_file_that_was_sent_is_no_longer_in_work(db, asking):
     anna = asking("anna", add_dataset(db))
     key = ("cbm_api_requests_in_work",)
     before = samples(figures(anna))[key]
-    with anna.get("/openapi/swagger/swagger-ui.css") as response:
+    with anna.get("/openapi/swagger/css/swagger-ui.css") as response:
         assert response.status_code == 200
         assert samples(figures(anna))[key] == before + 1
     assert samples(figures(anna))[key] == before
