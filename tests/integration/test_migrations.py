@@ -212,38 +212,34 @@ def test_a_table_that_is_always_in_use_is_said(empty_db, files, monkeypatch):
     assert len(runner.migrate(empty_db, files).pending) == 1
 
 
+def two_at_once(settings, files) -> list[int]:
+    """How many migrations each of two runners applied, the fewer first."""
+    plans = []
+    threads = [
+        threading.Thread(target=lambda: plans.append(runner.migrate(settings, files)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sorted(len(plan.pending) for plan in plans)
+
+
 def test_two_runners_with_indexes_do_not_wait_for_each_other(empty_db, files):
     """A runner that waited in a transaction would be waited for by CREATE INDEX CONCURRENTLY."""
     (files / "0002_two.sql").write_text(
         "-- cbm: expand no-transaction\nSELECT pg_sleep(0.5);\n"
         "CREATE INDEX CONCURRENTLY one_a ON cbm.one (a);\n"
     )
-    plans = []
-    threads = [
-        threading.Thread(target=lambda: plans.append(runner.migrate(empty_db, files)))
-        for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(len(p.pending) for p in plans) == [0, 3]
+    assert two_at_once(empty_db, files) == [0, 3]
 
 
 def test_two_runners_at_once_apply_each_migration_once(empty_db, files):
     (files / "0001_one.sql").write_text(
         "-- cbm: expand\nCREATE TABLE cbm.one (a int);\nSELECT pg_sleep(0.5);\n"
     )
-    plans = []
-    threads = [
-        threading.Thread(target=lambda: plans.append(runner.migrate(empty_db, files)))
-        for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(len(p.pending) for p in plans) == [0, 3]
+    assert two_at_once(empty_db, files) == [0, 3]
 
 
 def test_database_without_bootstrap_says_what_is_missing(pg_server):
