@@ -1,0 +1,58 @@
+"""Images of bare Debian hosts, made without a registry where none is reached."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.hosts.engine import HERE, docker, environment
+
+SUITES = {"12": "bookworm", "13": "trixie"}
+
+
+def name(debian: str) -> str:
+    """The image of a host with this Debian."""
+    return f"cbm-test-host:{debian}"
+
+
+def make(debian: str) -> None:
+    """Makes the image unless it is there. `CBM_HOSTS_BASE_<major>` names a base image; without it Debian's packages make one.
+
+    Raises subprocess.CalledProcessError with what the tool wrote.
+    """
+    if docker("image", "inspect", name(debian), check=False).returncode == 0:
+        return
+    base = os.environ.get(f"CBM_HOSTS_BASE_{debian}") or from_packages(debian)
+    with tempfile.TemporaryDirectory() as folder:
+        for one in ("Dockerfile", "packages"):
+            shutil.copy(HERE / one, folder)
+        subprocess.run(
+            [
+                "docker",
+                "build",
+                "--quiet",
+                "--build-arg",
+                f"BASE={base}",
+                "--tag",
+                name(debian),
+                folder,
+            ],
+            check=True,
+            env=environment() | {"DOCKER_BUILDKIT": "0"},
+            stdout=subprocess.DEVNULL,
+        )
+
+
+def from_packages(debian: str) -> str:
+    """A base image of Debian's own packages, from the mirror that this machine's apt uses."""
+    image = f"cbm-test-base:{debian}"
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        archive = Path(folder) / "base.tar"
+        mirror = [one for one in [os.environ.get("CBM_DEBIAN_MIRROR")] if one]
+        subprocess.run(
+            ["mmdebstrap", "--quiet", "--variant=minbase", SUITES[debian], str(archive), *mirror],
+            check=True,
+        )
+        docker("import", str(archive), image)
+    return image

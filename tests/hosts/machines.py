@@ -1,0 +1,139 @@
+"""Test hosts: containers that run systemd, reached by ssh with known host keys, on a network of their own."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.hosts import images
+from tests.hosts.engine import docker
+
+USER = "debian"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A host to be: its name on the network, its Debian and, where it matters, its memory."""
+
+    name: str
+    debian: str = "12"
+    memory: str = "8g"
+
+
+def up(network: str, machines: Iterable[Machine], folder: Path) -> list[dict[str, str | int]]:
+    """Starts hosts on a network; `folder` takes the key that reaches them and their own keys (`known_hosts`).
+
+    Returns one mapping per host, with molecule's names: instance, address, user, port, identity_file.
+    """
+    wanted = list(machines)
+    key = identity(folder)
+    if docker("network", "inspect", network, check=False).returncode != 0:
+        docker("network", "create", network)
+    for machine in wanted:
+        if (
+            docker("container", "inspect", container(network, machine.name), check=False).returncode
+            != 0
+        ):
+            run(network, machine)
+    reached = [reach(network, machine.name, key) for machine in wanted]
+    (folder / "known_hosts").write_text("".join(known for _, known in reached))
+    return [one for one, _ in reached]
+
+
+def container(network: str, name: str) -> str:
+    """The container of a host."""
+    return f"{network}-{name}"
+
+
+def run(network: str, machine: Machine) -> None:
+    """Starts one host."""
+    authority = os.environ.get("CBM_HOSTS_CA_FILE") or os.environ.get("PIP_CERT")
+    mounts = ["--volume", f"{authority}:/etc/cbm-test-ca.pem:ro"] if authority else []
+    docker(
+        "run",
+        "--detach",
+        "--privileged",
+        "--cgroupns=private",
+        "--tmpfs=/run",
+        "--tmpfs=/run/lock",
+        # The volume is what gives a Docker engine in the host its overlay file system.
+        "--volume=/var/lib/docker",
+        *mounts,
+        f"--memory={machine.memory}",
+        f"--network={network}",
+        f"--network-alias={machine.name}",
+        f"--hostname={machine.name}",
+        f"--name={container(network, machine.name)}",
+        f"--label=cbm-test-network={network}",
+        images.name(machine.debian),
+    )
+
+
+def reach(network: str, name: str, key: Path) -> tuple[dict[str, str | int], str]:
+    """How a host is reached, and the lines of `known_hosts` for it, once it has booted and taken our key."""
+    there = container(network, name)
+    write(there, f"/home/{USER}/.ssh/authorized_keys", key.with_suffix(".pub").read_text())
+    docker("exec", there, "chown", "-R", f"{USER}:{USER}", f"/home/{USER}/.ssh")
+    for path, text in index().items():
+        write(there, path, text)
+    for _ in range(240):
+        if (
+            docker("exec", there, "systemctl", "is-active", "ssh.service", check=False).returncode
+            == 0
+        ):
+            break
+        time.sleep(0.25)
+    else:
+        raise RuntimeError(
+            f"{there} has not booted: {docker('exec', there, 'systemctl', 'status', check=False).stdout}"
+        )
+    networks = json.loads(
+        docker("inspect", "--format={{json .NetworkSettings.Networks}}", there).stdout
+    )
+    address = networks[network]["IPAddress"]
+    public = docker("exec", there, "cat", "/etc/ssh/ssh_host_ed25519_key.pub").stdout.split()
+    return (
+        {"instance": name, "address": address, "user": USER, "port": 22, "identity_file": str(key)},
+        f"{address},{name} {public[0]} {public[1]}\n",
+    )
+
+
+def index() -> dict[str, str]:
+    """Files that lead pip and npm on a host to the package index and CA file of the one who runs the tests."""
+    names = ("INDEX_URL", "EXTRA_INDEX_URL", "TRUSTED_HOST", "DEFAULT_TIMEOUT")
+    settings = {one.lower().replace("_", "-"): os.environ.get(f"PIP_{one}", "") for one in names}
+    if os.environ.get("CBM_HOSTS_CA_FILE") or os.environ.get("PIP_CERT"):
+        settings["cert"] = "/etc/cbm-test-ca.pem"
+    lines = [f"{name} = {value}\n" for name, value in settings.items() if value]
+    files = {"/etc/pip.conf": "[global]\n" + "".join(lines)} if lines else {}
+    if "cert" in settings:
+        files["/etc/npmrc"] = "cafile=/etc/cbm-test-ca.pem\n"
+    return files
+
+
+def write(there: str, path: str, text: str) -> None:
+    """Writes a file in a container."""
+    docker("exec", there, "mkdir", "-p", str(Path(path).parent))
+    docker("exec", "-i", there, "cp", "/dev/stdin", path, input=text)
+
+
+def identity(folder: Path) -> Path:
+    """The key that reaches the hosts; made once per folder."""
+    key = folder / "identity"
+    if not key.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    return key
+
+
+def down(network: str) -> None:
+    """Takes hosts and network away, with what the hosts wrote."""
+    found = docker(
+        "ps", "--all", "--quiet", f"--filter=label=cbm-test-network={network}"
+    ).stdout.split()
+    if found:
+        docker("rm", "--force", "--volumes", *found)
+    docker("network", "rm", network, check=False)
