@@ -40,6 +40,8 @@ def main() -> None:
             machines.down(asked.network)
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"{error}\n{error.stderr or ''}") from None
+    except RuntimeError as error:
+        raise SystemExit(str(error)) from None
 
 
 main()

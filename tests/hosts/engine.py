@@ -1,4 +1,7 @@
-"""The Docker engine that runs test hosts: the one that is there, or one of our own with its own folder, socket and process."""
+"""The Docker engine that runs test hosts.
+
+The one that is there, or one of our own with its own folder, socket and process.
+"""
 
 import os
 import subprocess
@@ -11,15 +14,17 @@ PID = FOLDER / "dockerd.pid"
 HERE = Path(__file__).parent
 
 
-def docker(*words: str, check: bool = True, **options) -> subprocess.CompletedProcess[str]:
-    """Runs `docker` at the engine; the completed process with its output as text."""
+def docker(
+    *words: str, check: bool = True, text: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs `docker` at the engine, with text as its input; the process with its output."""
     return subprocess.run(
         ["docker", *words],
         check=check,
         text=True,
         capture_output=True,
         env=environment(),
-        **options,
+        input=text,
     )
 
 
@@ -42,12 +47,17 @@ def answers(socket: Path | None = None) -> bool:
 
 
 def start() -> bool:
-    """Makes sure that an engine answers; True where it was started here, and is to be stopped by `stop`.
+    """Makes sure that an engine answers; True where it was started here (`stop` stops it).
 
     Raises RuntimeError with the end of its log if an own one does not come up.
     """
     if answers() or answers(SOCKET):
         return False
+    if os.geteuid() != 0:
+        raise RuntimeError(
+            "No Docker engine answers. Start one that you may use, or run this as root: then one"
+            f" is started in {FOLDER} (CBM_HOSTS_FOLDER)."
+        )
     FOLDER.mkdir(parents=True, exist_ok=True)
     log = (FOLDER / "dockerd.log").open("ab")
     subprocess.Popen(

@@ -17,7 +17,9 @@ def name(debian: str) -> str:
 
 
 def make(debian: str) -> None:
-    """Makes the image unless it is there. `CBM_HOSTS_BASE_<major>` names a base image; without it Debian's packages make one.
+    """Makes the image unless it is there, of a base image or else of Debian's packages.
+
+    `CBM_HOSTS_BASE_12` and `_13` name base images.
 
     Raises subprocess.CalledProcessError with what the tool wrote.
     """

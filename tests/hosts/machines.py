@@ -1,4 +1,4 @@
-"""Test hosts: containers that run systemd, reached by ssh with known host keys, on a network of their own."""
+"""Test hosts: containers that run systemd, on a network of their own, reached by ssh."""
 
 import json
 import os
@@ -24,9 +24,10 @@ class Machine:
 
 
 def up(network: str, machines: Iterable[Machine], folder: Path) -> list[dict[str, str | int]]:
-    """Starts hosts on a network; `folder` takes the key that reaches them and their own keys (`known_hosts`).
+    """Starts hosts on a network; `folder` takes the key to them and their own (`known_hosts`).
 
-    Returns one mapping per host, with molecule's names: instance, address, user, port, identity_file.
+    Returns one mapping per host with molecule's names: instance, address, user, port,
+    identity_file.
     """
     wanted = list(machines)
     key = identity(folder)
@@ -73,7 +74,7 @@ def run(network: str, machine: Machine) -> None:
 
 
 def reach(network: str, name: str, key: Path) -> tuple[dict[str, str | int], str]:
-    """How a host is reached, and the lines of `known_hosts` for it, once it has booted and taken our key."""
+    """How a host that has booted is reached, and its line of `known_hosts`."""
     there = container(network, name)
     write(there, f"/home/{USER}/.ssh/authorized_keys", key.with_suffix(".pub").read_text())
     docker("exec", there, "chown", "-R", f"{USER}:{USER}", f"/home/{USER}/.ssh")
@@ -87,9 +88,7 @@ def reach(network: str, name: str, key: Path) -> tuple[dict[str, str | int], str
             break
         time.sleep(0.25)
     else:
-        raise RuntimeError(
-            f"{there} has not booted: {docker('exec', there, 'systemctl', 'status', check=False).stdout}"
-        )
+        raise RuntimeError(f"{there} has not booted: see `docker exec {there} systemctl status`.")
     networks = json.loads(
         docker("inspect", "--format={{json .NetworkSettings.Networks}}", there).stdout
     )
@@ -102,7 +101,7 @@ def reach(network: str, name: str, key: Path) -> tuple[dict[str, str | int], str
 
 
 def index() -> dict[str, str]:
-    """Files that lead pip and npm on a host to the package index and CA file of the one who runs the tests."""
+    """Files that lead a host's pip and npm to the index and CA file of who runs the tests."""
     names = ("INDEX_URL", "EXTRA_INDEX_URL", "TRUSTED_HOST", "DEFAULT_TIMEOUT")
     settings = {one.lower().replace("_", "-"): os.environ.get(f"PIP_{one}", "") for one in names}
     if os.environ.get("CBM_HOSTS_CA_FILE") or os.environ.get("PIP_CERT"):
@@ -117,7 +116,7 @@ def index() -> dict[str, str]:
 def write(there: str, path: str, text: str) -> None:
     """Writes a file in a container."""
     docker("exec", there, "mkdir", "-p", str(Path(path).parent))
-    docker("exec", "-i", there, "cp", "/dev/stdin", path, input=text)
+    docker("exec", "-i", there, "cp", "/dev/stdin", path, text=text)
 
 
 def identity(folder: Path) -> Path:
