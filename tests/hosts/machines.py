@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from tests.hosts import images
@@ -16,32 +17,54 @@ USER = "debian"
 
 @dataclass(frozen=True)
 class Machine:
-    """A host to be: its name on the network, its Debian and, where it matters, its memory."""
+    """A host to be: its name, its Debian and, where they matter, memory and addresses.
+
+    ``address`` is on the network, ``public`` on a second one beside it; who has only that one is
+    outside.
+    """
 
     name: str
     debian: str = "12"
     memory: str = "8g"
+    address: str = ""
+    public: str = ""
+
+    def home(self, network: str) -> tuple[str, str]:
+        """The network that it starts on, and its address there, if one is fixed."""
+        if self.public and not self.address:
+            return public(network), self.public
+        return network, self.address
 
 
-def up(network: str, machines: Iterable[Machine], folder: Path) -> list[dict[str, str | int]]:
+def up(
+    network: str, machines: Iterable[Machine], folder: Path, subnets: tuple[str, ...] = ()
+) -> list[dict[str, str | int]]:
     """Starts hosts on a network; `folder` takes the key to them and their own (`known_hosts`).
+
+    ``subnets`` are those of the network and of the public one, for hosts with addresses.
 
     Returns one mapping per host with molecule's names: instance, address, user, port,
     identity_file.
     """
     wanted = list(machines)
     key = identity(folder)
-    if docker("network", "inspect", network, check=False).returncode != 0:
-        docker("network", "create", network)
+    for name, subnet in zip_longest((network, public(network))[: len(subnets) or 1], subnets):
+        if docker("network", "inspect", name, check=False).returncode != 0:
+            docker("network", "create", *([f"--subnet={subnet}"] if subnet else []), name)
     for machine in wanted:
         if (
             docker("container", "inspect", container(network, machine.name), check=False).returncode
             != 0
         ):
             run(network, machine)
-    reached = [reach(network, machine.name, key) for machine in wanted]
+    reached = [reach(network, machine, key) for machine in wanted]
     (folder / "known_hosts").write_text("".join(known for _, known in reached))
     return [one for one, _ in reached]
+
+
+def public(network: str) -> str:
+    """The public network beside a network."""
+    return f"{network}-public"
 
 
 def container(network: str, name: str) -> str:
@@ -53,6 +76,7 @@ def run(network: str, machine: Machine) -> None:
     """Starts one host."""
     authority = os.environ.get("CBM_HOSTS_CA_FILE") or os.environ.get("PIP_CERT")
     mounts = ["--volume", f"{authority}:/etc/cbm-test-ca.pem:ro"] if authority else []
+    home, address = machine.home(network)
     docker(
         "run",
         "--detach",
@@ -64,27 +88,29 @@ def run(network: str, machine: Machine) -> None:
         "--volume=/var/lib/docker",
         *mounts,
         f"--memory={machine.memory}",
-        f"--network={network}",
+        f"--network={home}",
+        *([f"--ip={address}"] if address else []),
         f"--network-alias={machine.name}",
         f"--hostname={machine.name}",
         f"--name={container(network, machine.name)}",
         f"--label=cbm-test-network={network}",
         images.name(machine.debian),
     )
+    if machine.public and home == network:
+        there = container(network, machine.name)
+        docker("network", "connect", f"--ip={machine.public}", public(network), there)
 
 
-def reach(network: str, name: str, key: Path) -> tuple[dict[str, str | int], str]:
+def reach(network: str, machine: Machine, key: Path) -> tuple[dict[str, str | int], str]:
     """How a host that has booted is reached, and its line of `known_hosts`."""
-    there = container(network, name)
+    there = container(network, machine.name)
     write(there, f"/home/{USER}/.ssh/authorized_keys", key.with_suffix(".pub").read_text())
     docker("exec", there, "chown", "-R", f"{USER}:{USER}", f"/home/{USER}/.ssh")
     for path, text in index().items():
         write(there, path, text)
     for _ in range(240):
-        if (
-            docker("exec", there, "systemctl", "is-active", "ssh.service", check=False).returncode
-            == 0
-        ):
+        ssh = docker("exec", there, "systemctl", "is-active", "ssh.service", check=False)
+        if ssh.returncode == 0:
             break
         time.sleep(0.25)
     else:
@@ -92,11 +118,12 @@ def reach(network: str, name: str, key: Path) -> tuple[dict[str, str | int], str
     networks = json.loads(
         docker("inspect", "--format={{json .NetworkSettings.Networks}}", there).stdout
     )
-    address = networks[network]["IPAddress"]
-    public = docker("exec", there, "cat", "/etc/ssh/ssh_host_ed25519_key.pub").stdout.split()
+    address = networks[machine.home(network)[0]]["IPAddress"]
+    host_key = docker("exec", there, "cat", "/etc/ssh/ssh_host_ed25519_key.pub").stdout.split()
+    reached = {"instance": machine.name, "address": address, "user": USER, "port": 22}
     return (
-        {"instance": name, "address": address, "user": USER, "port": 22, "identity_file": str(key)},
-        f"{address},{name} {public[0]} {public[1]}\n",
+        {**reached, "identity_file": str(key)},
+        f"{address},{machine.name} {host_key[0]} {host_key[1]}\n",
     )
 
 
@@ -135,4 +162,5 @@ def down(network: str) -> None:
     ).stdout.split()
     if found:
         docker("rm", "--force", "--volumes", *found)
-    docker("network", "rm", network, check=False)
+    for one in (network, public(network)):
+        docker("network", "rm", one, check=False)

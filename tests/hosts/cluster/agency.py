@@ -1,0 +1,154 @@
+"""An agency of its own on five bare hosts: its inventory, made as operators do, and playbook runs.
+
+Every connection is ssh through the bastion, as inventories/cluster says; nothing of that inventory
+is changed. Beside its hosts there is ``outside``, which has a public address only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.hosts import engine, machines
+
+REPO = Path(__file__).resolve().parents[3]
+NETWORK = "cbm-cluster"
+SUBNETS = ("10.86.0.0/24", "198.18.86.0/24")
+# The machine that runs the tests has this address on the hosts' network.
+HERE = "10.86.0.1"
+PUBLIC = {"bastion1": "198.18.86.10", "front1": "198.18.86.20"}
+API, HUB = "api.example.org", "hub.example.org"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a playbook run said; ``changed`` counts over all hosts."""
+
+    code: int
+    changed: int
+    output: str
+
+
+class Agency:
+    """The inventory, and what is done with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.inventory = folder / "inventory"
+        self.ssh = folder / "ssh"
+        self._environment = os.environ | {
+            "ANSIBLE_CONFIG": str(REPO / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_FORCE_COLOR": "0",
+            "ANSIBLE_FORKS": "6",
+            "ANSIBLE_VAULT_PASSWORD_FILE": str(folder / "vault/xx.vault-password"),
+            "CBM_VAULT_FOLDER": str(folder / "vault"),
+            "CBM_ANSIBLE_VAULT": str(Path(sys.executable).parent / "ansible-vault"),
+            "HOME": str(folder),
+        }
+
+    def make(self) -> None:
+        """Start bare hosts, and make the inventory that names them."""
+        hosts = self.hosts("inventories/cluster")
+        wanted = [
+            machines.Machine(name, address=address, public=PUBLIC.get(name, ""))
+            for name, address in hosts.items()
+        ]
+        outside = machines.Machine("outside", public="198.18.86.99")
+        machines.up(NETWORK, [*wanted, outside], self.ssh, SUBNETS)
+        subprocess.run(
+            [REPO / "tools/new-agency", "xx", str(self.inventory)],
+            check=True,
+            env=self._environment,
+        )
+        known = (self.ssh / "known_hosts").read_text()
+        for name, address in PUBLIC.items():
+            known = known.replace(f"{hosts[name]},{name} ", f"{hosts[name]},{address} ")
+        (self.inventory / "known_hosts.txt").write_text(known)
+        self.vary("operator", ansible_ssh_private_key_file=str(self.ssh / "identity"))
+
+    def hosts(self, inventory: str | Path) -> dict[str, str]:
+        """Each host's address on the private network."""
+        document = yaml.safe_load((REPO / inventory / "hosts.yml").read_text())
+        groups = document["all"]["children"].values()
+        return {
+            name: given["cbm_agency_address"]
+            for group in groups
+            for name, given in group["hosts"].items()
+            if given
+        }
+
+    def vary(self, name: str, **variables: Any) -> None:
+        """Write variables into a file of the inventory, as an operator does."""
+        path = self.inventory / f"group_vars/all/{name}.yml"
+        path.write_text(yaml.safe_dump(variables))
+
+    def start(self, playbook: str, *arguments: str, **variables: Any) -> subprocess.Popen[str]:
+        """Start a playbook in a process group of its own."""
+        ansible = Path(sys.executable).parent / "ansible-playbook"
+        given = ["--extra-vars", json.dumps(variables)] if variables else []
+        return subprocess.Popen(
+            [ansible, "-i", self.inventory, f"playbooks/{playbook}.yml", *given, *arguments],
+            cwd=REPO,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, playbook: str, *arguments: str, **variables: Any) -> Run:
+        """Run a playbook to its end; its output is kept beside the inventory, too."""
+        process = self.start(playbook, *arguments, **variables)
+        output, _ = process.communicate(timeout=2400)
+        with (self.folder / "playbooks.log").open("a") as log:
+            log.write(f"===== {playbook} {arguments}: {process.returncode}\n{output}\n")
+        counts = re.findall(r"^\S+ +: ok=\d+ +changed=(\d+)", output, re.MULTILINE)
+        return Run(process.returncode, sum(map(int, counts)), output)
+
+    def must(self, playbook: str, *arguments: str, **variables: Any) -> Run:
+        """Run, and fail the test with the output where the playbook fails."""
+        done = self.run(playbook, *arguments, **variables)
+        assert done.code == 0, done.output[-6000:]
+        return done
+
+    def on(self, host: str, *command: str, check: bool = True, text: str | None = None) -> str:
+        """The output of a command as root on a host."""
+        there = machines.container(NETWORK, host)
+        done = engine.docker("exec", "-i", there, *command, check=False, text=text)
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def sql(self, statement: str) -> list[list[str]]:
+        """Rows of a statement as the database's superuser."""
+        psql = ["runuser", "-u", "postgres", "--", "psql", "-XAtq", "-F\t", "-d", "cbm"]
+        out = self.on("db1", *psql, "-p", "5432", text=statement)
+        return [line.split("\t") for line in out.splitlines()]
+
+    def ask(self, name: str, path: str, *options: str) -> tuple[int, str]:
+        """Ask a public name over TLS from outside; the status (0: none) and the body."""
+        authority = Path(self.folder / ".config/cbm/pki/ca.pem").read_text()
+        self.on("outside", "tee", "/etc/cbm-agency-ca.pem", text=authority)
+        body = self.on(
+            "outside",
+            *["curl", "--silent", "--max-time", "20", "--cacert", "/etc/cbm-agency-ca.pem"],
+            *["--resolve", f"{name}:443:{PUBLIC['front1']}", "--write-out", "\n%{http_code}"],
+            *options,
+            f"https://{name}{path}",
+            check=False,
+        )
+        text, _, status = body.rpartition("\n")
+        return int(status), text
+
+    def destroy(self) -> None:
+        """Take the hosts away."""
+        machines.down(NETWORK)
