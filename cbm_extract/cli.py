@@ -60,6 +60,7 @@ VERBS = {
     "ledger retry": "cbm_extract.ledger.verbs:RETRY",
     "ledger redo": "cbm_extract.ledger.verbs:REDO",
     "ledger explain": "cbm_extract.ledger.explain:EXPLAIN",
+    "metrics": "cbm_extract.ledger.metrics:METRICS",
     "signatures export": "cbm_extract.archive.verbs:EXPORT",
     "signatures restore": "cbm_extract.archive.verbs:RESTORE",
     "signatures show": "cbm_extract.report.verbs:SHOW",
