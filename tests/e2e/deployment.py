@@ -146,6 +146,20 @@ class Deployment:
         )
         return done.stdout
 
+    def processes(self) -> set[int]:
+        """What runs of the deployment's releases, as process ids."""
+        found = set()
+        for process in Path("/proc").iterdir():
+            if not process.name.isdigit():
+                continue
+            try:
+                command = (process / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(self.root / "current").encode() in command:
+                found.add(int(process.name))
+        return found
+
 
 def clusters() -> list[list[str]]:
     """Version, name, port, status, owner and folders of every PostgreSQL cluster here."""

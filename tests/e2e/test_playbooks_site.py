@@ -97,10 +97,14 @@ def test_another_port_is_refused(site: Story, deployment: Deployment) -> None:
 
 @pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="this machine runs systemd")
 def test_a_killed_supervisor_is_made_good(site: Story, deployment: Deployment) -> None:
+    """What it left running, which holds ports and sockets, is ended before it is started anew."""
     assert site.second.changed == 0
+    orphans = deployment.processes()
+    assert orphans
     os.kill(int(deployment.supervisor("pid")), signal.SIGKILL)
     deployment.must("site", "--tags", "service")
     assert "RUNNING" in deployment.supervisor("status")
+    assert not orphans & deployment.processes()
     assert deployment.cbm("schema status")["pending"] == []
 
 
