@@ -14,7 +14,15 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from cbm_extract.cli import VERBS as COMMANDS
-from tests.unit.ansible.tree import MODULES, REPO, all_tasks, module_spec, tasks
+from tests.unit.ansible.tree import (
+    MODULES,
+    REPO,
+    SCENARIO_FILES,
+    TASK_FILES,
+    all_tasks,
+    module_spec,
+    tasks,
+)
 
 PLACEHOLDERS = {"int": 1, "float": 1.0, "bool": True, "list": [], "dict": {}}
 JSON_TYPES = {"integer": "int", "number": "float", "boolean": "bool", "array": "list"}
@@ -81,7 +89,7 @@ def test_examples_are_valid(name: str) -> None:
 
 def test_every_use_is_valid() -> None:
     used = dict.fromkeys(MODULES, 0)
-    for path, task in all_tasks():
+    for path, task in all_tasks([*TASK_FILES, *SCENARIO_FILES]):
         for name in set(task) & set(MODULES):
             used[name] += 1
             try:

@@ -10,9 +10,20 @@ from typing import Any
 
 import pytest
 
-from tests.unit.ansible.tree import MODULES, PLAYBOOKS, REPO, ROLES, TASK_FILES, all_tasks, load
+from tests.unit.ansible.tree import (
+    MODULES,
+    PLAYBOOKS,
+    REPO,
+    ROLES,
+    SCENARIO_FILES,
+    TASK_FILES,
+    all_tasks,
+    load,
+)
 
 GROUPS = {"db", "manager", "workers", "api", "hub", "bastion"}
+# Roles whose scenario is still to be written.
+WITHOUT_SCENARIO = {"cbm_api", "cbm_backup", "cbm_dispatcher", "cbm_monitoring"}
 SITE_WIDE = re.compile(r"cbm_(agency|mirror)_")
 
 
@@ -81,16 +92,30 @@ def test_role_readmes_are_fresh() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_a_role_has_a_scenario_whose_verify_can_fail(role: Path) -> None:
+    """`default`, and each further one, with a break that its name tells and verify must notice."""
+    if role.name in WITHOUT_SCENARIO:
+        return
+    assert (role / "molecule/default/molecule.yml").exists()
+    for scenario in sorted(path.parent for path in role.glob("molecule/*/molecule.yml")):
+        assert load(scenario / "molecule.yml")["platforms"], scenario
+        for name in ("converge", "verify", "side_effect"):
+            assert (scenario / f"{name}.yml").exists(), f"{scenario} has no {name}.yml"
+        name = load(scenario / "side_effect.yml")[0]["name"]
+        assert len(name.split()) > 3, f"{scenario}: a name that says what breaks, not {name!r}"
+
+
 def test_nothing_but_builtins_is_used() -> None:
     """Which is what requirements.yml says, and why no Galaxy is needed."""
     assert load(REPO / "requirements.yml") == {"collections": []}
-    for path in TASK_FILES:
+    for path in [*TASK_FILES, *SCENARIO_FILES]:
         used = set(re.findall(r"\b([a-z_]+\.[a-z_]+)\.[a-z_]+:(?:\s|$)", path.read_text("utf-8")))
         assert used <= {"ansible.builtin"}, path
 
 
 def test_check_mode_hides_no_failure() -> None:
-    for path in TASK_FILES:
+    for path in [*TASK_FILES, *SCENARIO_FILES]:
         text = path.read_text(encoding="utf-8")
         assert "ignore_errors" not in text, path
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,15 @@ REPO = Path(__file__).parents[3]
 ROLES = sorted(path for path in (REPO / "roles").iterdir() if path.is_dir())
 PLAYBOOKS = sorted((REPO / "playbooks").glob("*.yml"))
 TASK_FILES = sorted([*REPO.glob("roles/*/*/*.yml"), *REPO.glob("playbooks/**/*.yml")])
+SCENARIO_FILES = sorted(
+    [
+        path
+        for pattern in ("roles/*/molecule/*/*.yml", "roles/*/molecule/*/tasks/*.yml")
+        for path in REPO.glob(pattern)
+        if path.name != "molecule.yml"
+    ]
+    + list(REPO.glob("tests/hosts/**/*.yml"))
+)
 MODULES = sorted(path.stem for path in (REPO / "library").glob("*.py"))
 
 _NESTED = ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks", "handlers")
@@ -35,8 +44,8 @@ def tasks(entries: Any) -> Iterator[dict[str, Any]]:
             yield from tasks(part)
 
 
-def all_tasks() -> Iterator[tuple[Path, dict[str, Any]]]:
-    for path in TASK_FILES:
+def all_tasks(files: Iterable[Path] = TASK_FILES) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in files:
         for task in tasks(load(path)):
             yield path, task
 
