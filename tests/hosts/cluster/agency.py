@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,31 @@ class Run:
     code: int
     changed: int
     output: str
+
+
+@dataclass(frozen=True)
+class Playing:
+    """A playbook that runs, and the file of its output."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def end(self, seconds: float = 2400) -> Run:
+        """Wait for its end."""
+        code = self.process.wait(timeout=seconds)
+        output = self.log.read_text()
+        counts = re.findall(r"^\S+ +: ok=\d+ +changed=(\d+)", output, re.MULTILINE)
+        return Run(code, sum(map(int, counts)), output)
+
+    def interrupt(self, mark: str) -> str:
+        """Press Ctrl-C once it has come to a task; all that it printed."""
+        while mark not in self.log.read_text():
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.2)
+        else:
+            os.killpg(self.process.pid, signal.SIGINT)
+        return self.end(300).output
 
 
 class Agency:
@@ -91,29 +118,27 @@ class Agency:
         path = self.inventory / f"group_vars/all/{name}.yml"
         path.write_text(yaml.safe_dump(variables))
 
-    def start(self, playbook: str, *arguments: str, **variables: Any) -> subprocess.Popen[str]:
-        """Start a playbook in a process group of its own."""
+    def start(self, playbook: str, *arguments: str, **variables: Any) -> Playing:
+        """Start a playbook in a process group of its own; its output goes to a file of its own."""
         ansible = Path(sys.executable).parent / "ansible-playbook"
         given = ["--extra-vars", json.dumps(variables)] if variables else []
-        return subprocess.Popen(
-            [ansible, "-i", self.inventory, f"playbooks/{playbook}.yml", *given, *arguments],
-            cwd=REPO,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        number = len(list(self.folder.glob("*.log")))
+        log = self.folder / f"{number:03}-{playbook}.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [ansible, "-i", self.inventory, f"playbooks/{playbook}.yml", *given, *arguments],
+                cwd=REPO,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return Playing(process, log)
 
     def run(self, playbook: str, *arguments: str, **variables: Any) -> Run:
-        """Run a playbook to its end; its output is kept beside the inventory, too."""
-        process = self.start(playbook, *arguments, **variables)
-        output, _ = process.communicate(timeout=2400)
-        with (self.folder / "playbooks.log").open("a") as log:
-            log.write(f"===== {playbook} {arguments}: {process.returncode}\n{output}\n")
-        counts = re.findall(r"^\S+ +: ok=\d+ +changed=(\d+)", output, re.MULTILINE)
-        return Run(process.returncode, sum(map(int, counts)), output)
+        """Run a playbook to its end."""
+        return self.start(playbook, *arguments, **variables).end()
 
     def must(self, playbook: str, *arguments: str, **variables: Any) -> Run:
         """Run, and fail the test with the output where the playbook fails."""

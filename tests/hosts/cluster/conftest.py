@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,7 +77,7 @@ def deployed(agency: Agency, storage: Seaweed) -> Deployed:
             host, "find", "/opt", "/etc/cbm", "/etc/postgresql", "-mindepth", "1", check=False
         ).split()
     ]
-    interrupted = [interrupt(agency, mark) for mark in INTERRUPTED_AT]
+    interrupted = [agency.start("site").interrupt(mark) for mark in INTERRUPTED_AT]
     return Deployed(
         checked,
         there,
@@ -87,20 +86,6 @@ def deployed(agency: Agency, storage: Seaweed) -> Deployed:
         agency.must("site"),
         agency.must("site", "--check", "--diff"),
     )
-
-
-def interrupt(agency: Agency, mark: str) -> str:
-    """Press Ctrl-C once site.yml has come to a task; all that it printed."""
-    process = agency.start("site")
-    assert process.stdout is not None
-    printed = ""
-    for line in process.stdout:
-        printed += line
-        if line.startswith(mark):
-            os.killpg(process.pid, signal.SIGINT)
-            break
-    rest, _ = process.communicate(timeout=300)
-    return printed + rest
 
 
 @pytest.fixture(scope="session")

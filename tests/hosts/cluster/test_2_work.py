@@ -19,15 +19,15 @@ def extracted(agency: Agency, dataset: dict[str, Any]) -> int:
     """Everything imported, catalogued and extracted, though worker1 died; runs before it did."""
     agency.must("import_parcels")
     agency.must("catalogue")
-    process = agency.start("extract")
+    playing = agency.start("extract")
     deadline = time.monotonic() + 600
     while (done := int(agency.sql("SELECT count(*) FROM cbm.run")[0][0])) < 6 or not worked(agency):
-        assert process.poll() is None, process.communicate()[0][-4000:]
+        assert playing.process.poll() is None, playing.end().output[-4000:]
         assert time.monotonic() < deadline, "nothing is extracted"
         time.sleep(0.2)
     engine.docker("kill", machines.container(NETWORK, "worker1"))
-    output, _ = process.communicate(timeout=1200)
-    assert process.returncode == 0, output[-6000:]
+    done_at_last = playing.end(1200)
+    assert done_at_last.code == 0, done_at_last.output[-6000:]
     return done
 
 
