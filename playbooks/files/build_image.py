@@ -1,10 +1,11 @@
 """Build the API's image of this checkout into an archive, unless the same one was built before.
 
-Usage: build_image.py [--check] [--repository NAME] CHECKOUT OUTPUT_DIR [WORD ...]
+Usage: build_image.py [--check] [--bundle DIR] [--repository NAME] CHECKOUT OUTPUT_DIR [WORD ...]
 
 The words go to the builder (`--build-arg=BASE=...`, `--secret=id=ca,src=...`; docs/images.md).
 Prints one JSON object: ``changed`` (an image was, or with --check would be, built), ``image`` (its
 name; the tag says version and contents) and ``archive`` (the file that `docker load` takes).
+With --bundle it is the image of an offline bundle, compared with the bundle's checksums.
 """
 
 from __future__ import annotations
@@ -22,6 +23,20 @@ import build_wheel
 RECIPE = ("Dockerfile", "constraints/python.txt", "tools/requirements")
 
 
+def bundled(folder: Path) -> dict[str, object]:
+    """Return which image is in an offline bundle.
+
+    Raises:
+        SystemExit: when there is none, or the archive is not what it was.
+
+    """
+    description = build_wheel.description(folder, "image_archive")
+    if not description["image"]:
+        sys.exit(f"{folder} has no image: make it anew with `tools/offline-bundle --images`.")
+    archive = str(folder / description["image_archive"])
+    return {"changed": False, "image": description["image"], "archive": archive}
+
+
 def main() -> None:
     """Answer on standard output."""
     parser = argparse.ArgumentParser(description="Build the API's image of a checkout.")
@@ -30,7 +45,11 @@ def main() -> None:
     parser.add_argument("checkout", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("words", nargs=argparse.REMAINDER)
+    parser.add_argument("--bundle", type=Path)
     options = parser.parse_args()
+    if options.bundle:
+        json.dump(bundled(options.bundle.resolve()), sys.stdout)
+        return
     checkout = options.checkout.resolve()
     files = [*build_wheel.packaged_files(checkout), *build_wheel.viewer_files(checkout)]
     sources = build_wheel.digest(checkout, [*files, *map(Path, RECIPE)])

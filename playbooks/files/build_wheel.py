@@ -1,11 +1,12 @@
 """Build the wheel of this checkout, unless the same sources were built before.
 
-Usage: build_wheel.py [--check] CHECKOUT OUTPUT_DIR
+Usage: build_wheel.py [--check] [--bundle DIR] CHECKOUT OUTPUT_DIR
 
 Prints one JSON object: ``changed`` (a wheel was, or with --check would be, built), ``digest``
 (hex SHA-256 over the sources' names and bytes), ``version`` and ``wheel`` (its path). Needs pip in
 the Python that runs it, and where the viewer was not built before, npm's registry. Works on any
-copy of the sources, git or not.
+copy of the sources, git or not. With --bundle it is the wheel of an offline bundle, compared with
+the bundle's checksums.
 """
 
 from __future__ import annotations
@@ -106,23 +107,54 @@ def build(checkout: Path, files: list[Path], target: Path) -> None:
         partial.rename(target)
 
 
+def description(folder: Path, *parts: str) -> dict[str, str]:
+    """Return what an offline bundle says of itself, after looking at the files of these parts.
+
+    Raises:
+        SystemExit: when it is no bundle, or a file is not what it was.
+
+    """
+    try:
+        found: dict[str, str] = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+        listed = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        sys.exit(f"Expected an offline bundle (tools/offline-bundle) in {folder}; {error}.")
+    sums = {name: one for one, _, name in (line.partition("  ") for line in listed)}
+    for name in ("bundle.json", *filter(None, (found[part] for part in parts))):
+        with (folder / name).open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if actual != sums.get(name):
+            sys.exit(
+                f"Expected {folder / name} with the SHA-256 {sums.get(name)}; found {actual}."
+                " The bundle was damaged or changed on its way: copy it again."
+            )
+    return found
+
+
 def main() -> None:
     """Answer on standard output."""
     parser = argparse.ArgumentParser(description="Build the wheel of a checkout.")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("checkout", type=Path)
     parser.add_argument("output", type=Path)
+    parser.add_argument("--bundle", type=Path)
     options = parser.parse_args()
+    if options.bundle:
+        folder = options.bundle.resolve()
+        found = description(folder, "wheel", "constraints")
+        answer = {"changed": False, "digest": found["digest"], "version": found["version"]}
+        json.dump({**answer, "wheel": str(folder / found["wheel"])}, sys.stdout)
+        return
     checkout = options.checkout.resolve()
     files = packaged_files(checkout)
-    found = digest(checkout, [*files, *viewer_files(checkout)])
+    sources = digest(checkout, [*files, *viewer_files(checkout)])
     project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     name = f"{project['name'].replace('-', '_')}-{project['version']}-py3-none-any.whl"
-    wheel = options.output.resolve() / found[:12] / name
+    wheel = options.output.resolve() / sources[:12] / name
     changed = not wheel.exists()
     if changed and not options.check:
         build(checkout, files, wheel)
-    facts = {"digest": found, "version": project["version"], "wheel": str(wheel)}
+    facts = {"digest": sources, "version": project["version"], "wheel": str(wheel)}
     json.dump({"changed": changed, **facts}, sys.stdout)
 
 

@@ -1,5 +1,6 @@
 """tools/build-images with stand-ins for the builders, which note what they are told."""
 
+import gzip
 import os
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ def build(tmp_path):
     programs.mkdir()
     shutil.copy(TOOL, checkout / "tools")
     shutil.copy(TOOL.parents[1] / "pyproject.toml", checkout)
-    for name in ("bash", "dirname", "env", "git", "sed", "sh"):
+    for name in ("bash", "dirname", "env", "git", "gzip", "mktemp", "mv", "rm", "sed", "sh"):
         (programs / name).symlink_to(shutil.which(name))
 
     def run(*arguments, variables=None, **builders):
@@ -104,3 +105,30 @@ def test_a_failed_build_is_no_image(build):
     done, _ = build(podman=failing)
     assert done.returncode == 3
     assert "Built" not in done.stdout
+
+
+SAVING = """#!/bin/sh
+echo "$0 $*" >> "$NOTES"
+case "$1" in
+  save) echo content > "$3" ;;
+  push) target=${4#docker-archive:}; echo content > "${target%%:*}" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("builder", ["docker", "podman", "buildah"])
+def test_an_archive_holds_the_image_by_its_name(build, tmp_path, builder):
+    archive = tmp_path / "image.tar.gz"
+    variables = {
+        "IMAGE": "mirror.example/cbm-api:1-abc",
+        "ARCHIVE": str(archive),
+        "TMPDIR": str(tmp_path),
+    }
+    done, told = build(variables=variables, **{builder: SAVING})
+    assert done.returncode == 0, done.stderr
+    assert gzip.decompress(archive.read_bytes()) == b"content\n"
+    assert told.startswith(f"{builder} {'save' if builder == 'docker' else 'push'} ")
+    assert told.endswith("mirror.example/cbm-api:1-abc")
+    assert done.stdout == f"Built mirror.example/cbm-api:1-abc with {builder}.\n"
+    # What it was packed from is gone.
+    assert not [one for one in tmp_path.iterdir() if one.name.startswith("cbm-image-")]
