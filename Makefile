@@ -14,6 +14,7 @@ BENCHMARKS := reduce plan jp2 date store import_parcels s3 api
 DATA ?=
 # make images BUILD_ARGS='--build-arg BASE=mirror.example/debian:bookworm-slim' takes the base image from there.
 BUILD_ARGS ?=
+BUNDLE_ARGS ?=
 
 .PHONY: help
 help: ## Show what there is to make
@@ -92,6 +93,10 @@ new-agency: .venv-controller/done ## An inventory with secrets, outside the chec
 images: .venv/done packages ## The API's image (docker, podman or buildah), built and tried on a real database
 	@tools/build-images $(BUILD_ARGS)
 	$(PYTEST) -q tests/images
+
+.PHONY: offline-bundle
+offline-bundle: .venv-controller/done ## All wheels (and with BUNDLE_ARGS=--images the API's image) in one folder, for sites without a way to the index
+	.venv-controller/bin/python tools/offline-bundle $(BUNDLE_ARGS)
 
 .PHONY: wheel
 wheel: .venv-controller/done ## Build the distribution into dist/
