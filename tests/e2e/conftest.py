@@ -1,11 +1,22 @@
-"""Fixtures of whole deployments."""
+"""Fixtures of whole deployments.
+
+There are two, which two workers of pytest-xdist (``--dist loadgroup``) make and use side by side.
+"""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e import site_story
+from tests.e2e import demo_story, site_story
 from tests.e2e.deployment import Deployment, deployed
+from tests.postgis import free_port
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of one deployment together, in their order."""
+    for item in items:
+        for name in {"site", "demo"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +30,19 @@ def deployment() -> Iterator[Deployment]:
 def site(deployment: Deployment) -> site_story.Story:
     """The deployment deployed, and what the first runs said; comes before all that builds on it."""
     return site_story.tell(deployment)
+
+
+@pytest.fixture(scope="session")
+def demo_place() -> Iterator[Deployment]:
+    """A place of its own: what the demo imports is not there for the tests of other playbooks.
+
+    It is told its ports; the other deployment looks for free ones at the same time.
+    """
+    with deployed("demo", cbm_postgis_port=free_port(), cbm_api_port=free_port()) as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def demo(demo_place: Deployment) -> demo_story.Story:
+    """The demo deployed, and what the runs said."""
+    return demo_story.tell(demo_place)

@@ -54,7 +54,7 @@ class Run:
 class Deployment:
     """Runs playbooks of the copied checkout against this machine (inventories/local)."""
 
-    def __init__(self, folder: Path, cluster: str) -> None:
+    def __init__(self, folder: Path, cluster: str, **variables: Any) -> None:
         self.folder = folder
         self.cluster = cluster
         self.root = folder / "root"
@@ -67,6 +67,7 @@ class Deployment:
             "cbm_api_settings_path": str(self.root / "etc/api.toml"),
             "cbm_service_supervisor_root": str(self.root / "supervisor"),
             "cbm_postgis_cluster": cluster,
+            **variables,
         }
 
     def start(self, playbook: str, *arguments: str, **variables: Any) -> subprocess.Popen[str]:
@@ -170,10 +171,11 @@ def clusters() -> list[list[str]]:
 
 
 @contextmanager
-def deployed(name: str) -> Iterator[Deployment]:
+def deployed(name: str, **variables: Any) -> Iterator[Deployment]:
     """Give a deployment that is not deployed yet; take it away at the end.
 
-    ``name`` tells apart those of a session that are there at the same time.
+    ``name`` tells apart those of a session that are there at the same time; each playbook is given
+    the ``variables``.
     """
     if os.geteuid() != 0:
         pytest.skip("deploying needs root")
@@ -181,7 +183,7 @@ def deployed(name: str) -> Iterator[Deployment]:
     folder = Path(tempfile.mkdtemp(prefix="cbm-e2e-", dir="/tmp"))
     folder.chmod(0o755)
     _remove_clusters()
-    deployment = Deployment(folder, f"{PREFIX}{os.getpid()}_{name}")
+    deployment = Deployment(folder, f"{PREFIX}{os.getpid()}_{name}", **variables)
     try:
         yield deployment
     finally:

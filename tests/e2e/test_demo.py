@@ -3,45 +3,22 @@
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.api import ask, settings_of
-from tests.e2e.deployment import Deployment, Run, deployed
+from tests.e2e.demo_story import Story
+from tests.e2e.deployment import Deployment
 
 
-@pytest.fixture(scope="module")
-def deployment() -> Iterator[Deployment]:
-    """A place of its own: what the demo imports is not there for the tests of other playbooks."""
-    with deployed("demo") as place:
-        yield place
+@pytest.fixture
+def deployment(demo_place: Deployment) -> Deployment:
+    return demo_place
 
 
-@dataclass
-class Story:
-    """`demo.yml`: for real, again, in check mode."""
-
-    output: Path
-    first: Run
-    second: Run
-    checked_again: Run
-
-    @property
-    def password(self) -> str:
-        return (self.output / "password").read_text("utf-8").strip()
-
-
-@pytest.fixture(scope="module")
-def story(deployment: Deployment) -> Story:
-    output = deployment.folder / "demo-output"
-    runs = [
-        deployment.must("demo", *words, demo_output=str(output))
-        for words in ([], [], ["--check", "--diff"])
-    ]
-    return Story(output, *runs)
+@pytest.fixture
+def story(demo: Story) -> Story:
+    return demo
 
 
 def test_the_demo_runs_again_without_change(story: Story) -> None:
