@@ -52,7 +52,7 @@ def test_only_loopback_and_no_trust(site: Story, deployment: Deployment) -> None
     version = next(row[0] for row in clusters() if row[1] == deployment.cluster)
     hba = Path(f"/etc/postgresql/{version}/{deployment.cluster}/pg_hba.conf").read_text("utf-8")
     methods = {line.split()[-1] for line in hba.splitlines() if line and not line.startswith("#")}
-    assert methods == {"peer", "map=cbm", "scram-sha-256"}
+    assert methods == {"peer", "map=cbm", "scram-sha-256", "reject"}
 
 
 def test_others_of_this_machine_may_not_connect(site: Story, deployment: Deployment) -> None:
