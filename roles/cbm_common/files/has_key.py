@@ -1,4 +1,4 @@
-"""Exits with 3 unless a user (first argument) can log in with a key: sshd's own settings tell where keys are."""
+"""Exits with 3 unless a user (first argument) can log in with a key, wherever sshd looks for it."""
 
 import pwd
 import subprocess
@@ -16,7 +16,7 @@ settings = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " i
 
 
 def keys(name: str) -> list[str]:
-    """The lines of a file of keys, comments left out."""
+    """Return the lines of a file of keys, comments left out."""
     for token, value in (("%h", user.pw_dir), ("%u", user.pw_name), ("%U", str(user.pw_uid))):
         name = name.replace(token, value)
     path = Path(user.pw_dir) / name
