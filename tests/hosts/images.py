@@ -1,5 +1,6 @@
 """Images of bare Debian hosts, made without a registry where none is reached."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -9,11 +10,13 @@ from pathlib import Path
 from tests.hosts.engine import HERE, docker, environment
 
 SUITES = {"12": "bookworm", "13": "trixie"}
+RECIPE = ("Dockerfile", "packages")
 
 
 def name(debian: str) -> str:
-    """The image of a host with this Debian."""
-    return f"cbm-test-host:{debian}"
+    """The image of a host with this Debian; another recipe gives it another name."""
+    recipe = b"".join((HERE / one).read_bytes() for one in RECIPE)
+    return f"cbm-test-host:{debian}-{hashlib.sha256(recipe).hexdigest()[:10]}"
 
 
 def make(debian: str) -> None:
@@ -27,7 +30,7 @@ def make(debian: str) -> None:
         return
     base = os.environ.get(f"CBM_HOSTS_BASE_{debian}") or from_packages(debian)
     with tempfile.TemporaryDirectory() as folder:
-        for one in ("Dockerfile", "packages"):
+        for one in RECIPE:
             shutil.copy(HERE / one, folder)
         subprocess.run(
             [
@@ -49,6 +52,8 @@ def make(debian: str) -> None:
 def from_packages(debian: str) -> str:
     """A base image of Debian's own packages, from the mirror that this machine's apt uses."""
     image = f"cbm-test-base:{debian}"
+    if docker("image", "inspect", image, check=False).returncode == 0:
+        return image
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         archive = Path(folder) / "base.tar"
         mirror = [one for one in [os.environ.get("CBM_DEBIAN_MIRROR")] if one]
