@@ -136,7 +136,8 @@ def backups(settings: Settings) -> list[dict[str, Any]]:
     """Return what the repository holds, the oldest first."""
     stanza = json.loads(pgbackrest(settings, "info", "--output=json"))[0]
     if stanza["status"]["code"] not in {0, 2}:
-        raise BackupError(f"The repository cannot be read: {stanza['status']['message']}")
+        said = stanza["repo"][0]["status"]["message"]
+        raise BackupError(f"The repository cannot be read: {said}")
     return list(stanza["backup"])
 
 
