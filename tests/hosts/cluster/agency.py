@@ -109,7 +109,7 @@ class Agency:
         return {
             name: given["cbm_agency_address"]
             for group in groups
-            for name, given in group["hosts"].items()
+            for name, given in group.get("hosts", {}).items()
             if given
         }
 
