@@ -12,11 +12,13 @@ from tests.e2e.deployment import Deployment, deployed
 from tests.postgis import free_port
 
 
+# Before pytest-xdist's own, which reads the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of one deployment together, in their order."""
     for item in items:
-        for name in {"site", "demo"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(name))
+        for place in {"deployment", "demo_place"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(place))
 
 
 @pytest.fixture(scope="session")
