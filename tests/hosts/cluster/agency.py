@@ -100,7 +100,12 @@ class Agency:
         for name, address in PUBLIC.items():
             known = known.replace(f"{hosts[name]},{name} ", f"{hosts[name]},{address} ")
         (self.inventory / "known_hosts.txt").write_text(known)
-        self.vary("operator", ansible_ssh_private_key_file=str(self.ssh / "identity"))
+        self.vary(
+            "operator",
+            ansible_ssh_private_key_file=str(self.ssh / "identity"),
+            # Where there is no such file Node says so and goes on.
+            cbm_mirror_npm_environment={"NODE_EXTRA_CA_CERTS": "/etc/cbm-test-ca.pem"},
+        )
 
     def hosts(self, inventory: str | Path) -> dict[str, str]:
         """Each host's address on the private network."""
