@@ -61,7 +61,7 @@ viewer: .venv/done packages ## The API's page, built and looked at in a real bro
 .PHONY: e2e
 e2e: .venv/done packages ## The whole job through command line and playbooks
 	@PYTHON=$(CURDIR)/.venv/bin/python tools/build-viewer
-	$(PYTEST) -q -n 2 --dist loadgroup tests/e2e
+	$(PYTEST) -q tests/e2e
 
 .PHONY: test-hosts
 test-hosts: .venv/done ## Every role on Debian hosts that run systemd, reached by ssh (containers; as root without a Docker engine)
