@@ -150,6 +150,7 @@ def test_a_renewed_certificate_restarts_what_shows_it(story: Story, deployment: 
     certificate = deployment.root / "pki/host.pem"
     old = certificate.read_text()
     certificate.unlink()
+    deployment.must("certificates", **story.given)
     done = deployment.must("cluster", **story.given)
     assert done.changed > 0
     assert certificate.read_text() != old
