@@ -23,7 +23,7 @@ def main() -> None:
     lock = (engine.FOLDER / "api_image.lock").open("w")
     with lock, tempfile.TemporaryDirectory() as folder:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        words = [f"--build-arg=BASE={base()}", *secrets(Path(folder))]
+        words = [f"--build-arg=BASE={images.base('12')}", *secrets(Path(folder))]
         done = subprocess.run(
             [sys.executable, "playbooks/files/build_image.py", ".", "dist", *words],
             cwd=CHECKOUT,
@@ -34,15 +34,6 @@ def main() -> None:
     if done.returncode:
         raise SystemExit(done.stderr)
     Path(sys.argv[1]).write_text(done.stdout)
-
-
-def base() -> str:
-    """The image of a bare Debian 12 that hosts are made from, too."""
-    made = "cbm-test-base:12"
-    if "CBM_HOSTS_BASE_12" in os.environ:
-        return os.environ["CBM_HOSTS_BASE_12"]
-    there = engine.docker("image", "inspect", made, check=False).returncode == 0
-    return made if there else images.from_packages("12")
 
 
 def secrets(folder: Path) -> list[str]:

@@ -28,7 +28,7 @@ def make(debian: str) -> None:
     """
     if docker("image", "inspect", name(debian), check=False).returncode == 0:
         return
-    base = os.environ.get(f"CBM_HOSTS_BASE_{debian}") or from_packages(debian)
+    there = base(debian)
     with tempfile.TemporaryDirectory() as folder:
         for one in RECIPE:
             shutil.copy(HERE / one, folder)
@@ -38,7 +38,7 @@ def make(debian: str) -> None:
                 "build",
                 "--quiet",
                 "--build-arg",
-                f"BASE={base}",
+                f"BASE={there}",
                 "--tag",
                 name(debian),
                 folder,
@@ -47,6 +47,11 @@ def make(debian: str) -> None:
             env=environment() | {"DOCKER_BUILDKIT": "0"},
             stdout=subprocess.DEVNULL,
         )
+
+
+def base(debian: str) -> str:
+    """The base image: the one that the environment names, or one of Debian's packages."""
+    return os.environ.get(f"CBM_HOSTS_BASE_{debian}") or from_packages(debian)
 
 
 def from_packages(debian: str) -> str:
