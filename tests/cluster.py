@@ -32,8 +32,11 @@ ROOT = Path(__file__).parents[1]
 PATIENCE = 60.0
 
 
-def certificates(folder: Path) -> Path:
-    """Make a CA and one certificate of it; ca.pem, host.pem and host.key lie in the folder."""
+def certificates(folder: Path, names: str = "IP:127.0.0.1") -> Path:
+    """Make a CA and one certificate of it; ca.pem, host.pem and host.key lie in the folder.
+
+    ``names`` are what the certificate is good for, as openssl's subjectAltName.
+    """
     folder.mkdir(parents=True)
 
     def openssl(*words: str) -> None:
@@ -42,9 +45,10 @@ def certificates(folder: Path) -> Path:
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     openssl("req", "-x509", *key, "-days", "9", "-subj", "/CN=CA", "-keyout", "ca.key",
             "-out", "ca.pem")  # fmt: skip
-    openssl("req", *key, "-subj", "/CN=host", "-keyout", "host.key", "-out", "host.csr")
+    openssl("req", *key, "-subj", "/CN=host", "-addext", f"subjectAltName={names}",
+            "-keyout", "host.key", "-out", "host.csr")  # fmt: skip
     openssl("x509", "-req", "-in", "host.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-            "-CAcreateserial", "-days", "9", "-out", "host.pem")  # fmt: skip
+            "-CAcreateserial", "-days", "9", "-copy_extensions", "copy", "-out", "host.pem")  # fmt: skip
     return folder
 
 

