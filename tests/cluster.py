@@ -48,7 +48,8 @@ def certificates(folder: Path, names: str = "IP:127.0.0.1") -> Path:
     openssl("req", *key, "-subj", "/CN=host", "-addext", f"subjectAltName={names}",
             "-keyout", "host.key", "-out", "host.csr")  # fmt: skip
     openssl("x509", "-req", "-in", "host.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-            "-CAcreateserial", "-days", "9", "-copy_extensions", "copy", "-out", "host.pem")  # fmt: skip
+            "-CAcreateserial", "-days", "9", "-copy_extensions", "copy",
+            "-out", "host.pem")  # fmt: skip
     return folder
 
 
