@@ -1,7 +1,8 @@
 """An agency of its own on five bare hosts: its inventory, made as operators do, and playbook runs.
 
 Every connection is ssh through the bastion, as inventories/cluster says; nothing of that inventory
-is changed. Beside its hosts there is ``outside``, which has a public address only.
+is changed. Beside its hosts there are ``outside``, which has a public address only, and
+``stranger``, which has one on the hosts' network and is none of theirs.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ SUBNETS = ("10.86.0.0/24", "198.18.86.0/24")
 # The machine that runs the tests has this address on the hosts' network.
 HERE = "10.86.0.1"
 PUBLIC = {"bastion1": "198.18.86.10", "front1": "198.18.86.20"}
+STRANGER = "10.86.0.99"
 API, HUB = "api.example.org", "hub.example.org"
 
 
@@ -65,14 +67,15 @@ class Playing:
 
 
 class Agency:
-    """The inventory, and what is done with it."""
+    """The inventory, and what is done with it from a checkout."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, checkout: Path = REPO) -> None:
         self.folder = folder
+        self.checkout = checkout
         self.inventory = folder / "inventory"
         self.ssh = folder / "ssh"
+        self.authority = folder / ".config/cbm/pki/ca.pem"
         self._environment = os.environ | {
-            "ANSIBLE_CONFIG": str(REPO / "ansible.cfg"),
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_FORCE_COLOR": "0",
             "ANSIBLE_FORKS": "6",
@@ -84,22 +87,15 @@ class Agency:
 
     def make(self) -> None:
         """Start bare hosts, and make the inventory that names them."""
-        hosts = self.hosts("inventories/cluster")
-        wanted = [
-            machines.Machine(name, address=address, public=PUBLIC.get(name, ""))
-            for name, address in hosts.items()
-        ]
         outside = machines.Machine("outside", public="198.18.86.99")
-        machines.up(NETWORK, [*wanted, outside], self.ssh, SUBNETS)
+        stranger = machines.Machine("stranger", address=STRANGER)
+        machines.up(NETWORK, [*self.machines(), outside, stranger], self.ssh, SUBNETS)
         subprocess.run(
-            [REPO / "tools/new-agency", "xx", str(self.inventory)],
+            [self.checkout / "tools/new-agency", "xx", str(self.inventory)],
             check=True,
             env=self._environment,
         )
-        known = (self.ssh / "known_hosts").read_text()
-        for name, address in PUBLIC.items():
-            known = known.replace(f"{hosts[name]},{name} ", f"{hosts[name]},{address} ")
-        (self.inventory / "known_hosts.txt").write_text(known)
+        self.know()
         self.vary(
             "operator",
             ansible_ssh_private_key_file=str(self.ssh / "identity"),
@@ -107,9 +103,29 @@ class Agency:
             cbm_mirror_npm_environment={"NODE_EXTRA_CA_CERTS": "/etc/cbm-test-ca.pem"},
         )
 
-    def hosts(self, inventory: str | Path) -> dict[str, str]:
+    def machines(self) -> list[machines.Machine]:
+        """The hosts of the sample inventory."""
+        return [
+            machines.Machine(name, address=address, public=PUBLIC.get(name, ""))
+            for name, address in self.hosts().items()
+        ]
+
+    def know(self) -> None:
+        """Put the hosts' keys into the inventory."""
+        known = (self.ssh / "known_hosts").read_text()
+        for name, address in PUBLIC.items():
+            known = known.replace(f"{self.hosts()[name]},", f"{self.hosts()[name]},{address},")
+        (self.inventory / "known_hosts.txt").write_text(known)
+
+    def anew(self, name: str) -> None:
+        """Destroy a host with its volumes, and make a bare one in its place."""
+        engine.docker("rm", "--force", "--volumes", machines.container(NETWORK, name))
+        machines.up(NETWORK, self.machines(), self.ssh, SUBNETS)
+        self.know()
+
+    def hosts(self) -> dict[str, str]:
         """Each host's address on the private network."""
-        document = yaml.safe_load((REPO / inventory / "hosts.yml").read_text())
+        document = yaml.safe_load((REPO / "inventories/cluster/hosts.yml").read_text())
         groups = document["all"]["children"].values()
         return {
             name: given["cbm_agency_address"]
@@ -117,6 +133,18 @@ class Agency:
             for name, given in group.get("hosts", {}).items()
             if given
         }
+
+    def secrets(self) -> dict[str, str]:
+        """What the vault holds."""
+        view = [Path(sys.executable).parent / "ansible-vault", "view"]
+        text = subprocess.run(
+            [*view, self.inventory / "group_vars/all/vault.yml"],
+            check=True,
+            capture_output=True,
+            env=self._environment,
+        ).stdout
+        secrets: dict[str, str] = yaml.safe_load(text)["cbm_agency_secrets"]
+        return secrets
 
     def vary(self, name: str, **variables: Any) -> None:
         """Write variables into a file of the inventory, as an operator does."""
@@ -132,8 +160,8 @@ class Agency:
         with log.open("w") as output:
             process = subprocess.Popen(
                 [ansible, "-i", self.inventory, f"playbooks/{playbook}.yml", *given, *arguments],
-                cwd=REPO,
-                env=self._environment,
+                cwd=self.checkout,
+                env=self._environment | {"ANSIBLE_CONFIG": str(self.checkout / "ansible.cfg")},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -164,10 +192,16 @@ class Agency:
         out = self.on("db1", *psql, "-p", "5432", text=statement)
         return [line.split("\t") for line in out.splitlines()]
 
+    def counts(self) -> dict[str, Any]:
+        """Rows of each table, and a checksum over the signatures."""
+        program = ["/opt/cbm/backup/cbm-backup", "--settings", "/etc/cbm-backup/settings.json"]
+        out = self.on("db1", "runuser", "-u", "postgres", "--", *program, "count")
+        counted: dict[str, Any] = json.loads(out)
+        return counted
+
     def ask(self, name: str, path: str, *options: str) -> tuple[int, str]:
         """Ask a public name over TLS from outside; the status (0: none) and the body."""
-        authority = Path(self.folder / ".config/cbm/pki/ca.pem").read_text()
-        self.on("outside", "tee", "/etc/cbm-agency-ca.pem", text=authority)
+        self.on("outside", "tee", "/etc/cbm-agency-ca.pem", text=self.authority.read_text())
         body = self.on(
             "outside",
             *["curl", "--silent", "--max-time", "20", "--cacert", "/etc/cbm-agency-ca.pem"],
