@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ MODULES = sorted(path.stem for path in (REPO / "library").glob("*.py"))
 _NESTED = ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks", "handlers")
 
 
+@cache
 def load(path: Path) -> Any:
+    """A file's content; read once, as many tests ask for all files."""
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
