@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,28 @@ def test_a_role_has_a_scenario_whose_verify_can_fail(role: Path) -> None:
             assert (scenario / f"{name}.yml").exists(), f"{scenario} has no {name}.yml"
         name = load(scenario / "side_effect.yml")[0]["name"]
         assert len(name.split()) > 3, f"{scenario}: a name that says what breaks, not {name!r}"
+
+
+def test_playbooks_hand_roles_what_they_know() -> None:
+    """A variable that no role knows would be of no effect, and nobody would say so."""
+    known = {name for role in ROLES for name in options_of(role)}
+    prefixes = tuple(f"{role.name}_" for role in ROLES)
+    for path in [*REPO.glob("playbooks/**/*.yml"), *REPO.glob("tests/hosts/**/*.yml")]:
+        handed = [entry.get("vars") or {} for entry in vars_of(load(path))]
+        for name in {name for some in handed for name in some}:
+            assert not name.startswith(prefixes) or name in known, f"{path}: {name}"
+
+
+def vars_of(entry: Any) -> Iterator[dict[str, Any]]:
+    """Every play, role, block and task, as far as it has variables of its own."""
+    if isinstance(entry, dict):
+        if "vars" in entry:
+            yield entry
+        for value in entry.values():
+            yield from vars_of(value)
+    elif isinstance(entry, list):
+        for one in entry:
+            yield from vars_of(one)
 
 
 def test_nothing_but_builtins_is_used() -> None:
