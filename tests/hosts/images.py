@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.hosts.engine import HERE, docker, environment
 
 SUITES = {"12": "bookworm", "13": "trixie"}
-RECIPE = ("Dockerfile", "packages")
+RECIPE = ("Dockerfile", "packages", "zipcache.py")
 
 
 def name(debian: str) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.hosts import engine
 
 ROOT = Path(__file__).resolve().parents[2]
-LONGEST_SECONDS = 1200
+LONGEST_SECONDS = 1800
 
 
 @dataclass
