@@ -295,7 +295,8 @@ def _aged(case: Case, what: str, runs: list[Found], when_old: int, do: str) -> I
 def sessions(case: Case) -> Iterator[Finding]:
     """Database, storage and API, as accounts reach them with their own settings."""
     for wanted, about in zip(case.wanted["sessions"], case.found["sessions"], strict=True):
-        who = f"{wanted['account']} as {wanted['login']}"
+        login = wanted.get("login")
+        who = f"{wanted['account']} as {login}" if login else wanted["account"]
         area = "database access"
         do = f"{SITE}; on the host of the database, /var/log/postgresql says why it refused."
         expected = f"{who} to reach the database"
@@ -305,7 +306,7 @@ def sessions(case: Case) -> Iterator[Finding]:
             if not (had["tls"] or had["local"]):
                 mend = "sslmode = verify-full in its settings; playbooks/site.yml writes them."
                 yield case.wrong(PROBLEM, area, f"{who} by TLS", "a connection in the clear", mend)
-            elif had["login"] != wanted["login"]:
+            elif login and had["login"] != login:
                 mend = f"{SITE}: it writes the settings."
                 yield case.wrong(PROBLEM, area, expected, f"logged in as {had['login']}", mend)
             else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import importlib
 import json
+import os
+import re
 import subprocess
 import sys
 import threading
@@ -209,6 +211,13 @@ def test_rights_of_the_database(
     assert wrong(change) == [(level, "grants")]
 
 
+def test_an_account_may_have_any_login_where_none_is_named(doctor: ModuleType) -> None:
+    wanted = {**WANTED, "sessions": [{"account": "anna"}]}
+    text = told(doctor, a={"wanted": wanted, "found": FOUND})
+    assert "0 problems, 0 warnings" in text
+    assert "anna by TLS" in text
+
+
 def test_a_missing_login_is_a_problem(wrong: Judge) -> None:
     def change(found: dict[str, Any]) -> None:
         found["database"]["roles"] = [*GROUPS, SUPERUSER, role("anna", "cbm_read")]
@@ -265,6 +274,33 @@ def test_the_program_counts(doctor: ModuleType) -> None:
     answer = json.loads(subprocess.check_output(command, input=json.dumps(given), text=True))
     assert (answer["problems"], answer["warnings"]) == (1, 0)
     assert answer["text"].startswith("PROBLEM  a: host")
+
+
+def test_the_playbook_asks_every_host_of_a_cluster_for_what_it_should_have() -> None:
+    """All of them are this machine here, which has nothing of it."""
+    command = [sys.executable, "-m", "ansible.cli.playbook", "-i", "inventories/cluster"]
+    given = {"ansible_connection": "local", "ansible_become": False, "cbm_agency_api_name": "-"}
+    done = subprocess.run(
+        [*command, "playbooks/doctor.yml", "--check", "-e", json.dumps(given)],
+        cwd=REPO,
+        env=os.environ | {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    missing = {line.removeprefix("PROBLEM  ") for line in lines if line.startswith("PROBLEM")}
+    release = {f"{host}: release" for host in ("bastion1", "worker1", "worker2", "front1")}
+    assert {one for one in missing if one.endswith(": release")} == release
+    peers = {f"{host}: peers" for host in ("bastion1", "worker1", "worker2")}
+    assert {one for one in missing if one.endswith(": peers")} == peers
+    web = {"bastion1: web", "front1: web"}
+    assert {one for one in missing if one.endswith(": web")} == web
+    assert "db1: database" in missing
+    assert "db1: backup" in missing
+    assert not re.search(r"changed=[1-9]|unreachable=[1-9]", done.stdout)
+    assert re.search(r"^ *5 hosts: \d+ problems", done.stdout, re.MULTILINE)
 
 
 def test_limits_are_those_that_give_an_alert() -> None:
