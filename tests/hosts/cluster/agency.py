@@ -1,4 +1,4 @@
-"""An agency of its own on five bare hosts: its inventory, made as operators do, and playbook runs.
+"""An agency of its own on bare hosts: its inventory, made as operators do, and playbook runs.
 
 Every connection is ssh through the bastion, as inventories/cluster says; nothing of that inventory
 is changed. Beside its hosts there are ``outside``, which has a public address only, and
@@ -22,13 +22,17 @@ import yaml
 
 from tests.hosts import engine, machines
 
-REPO = Path(__file__).resolve().parents[3]
 NETWORK = "cbm-cluster"
 SUBNETS = ("10.86.0.0/24", "198.18.86.0/24")
 # The machine that runs the tests has this address on the hosts' network.
 HERE = "10.86.0.1"
-PUBLIC = {"bastion1": "198.18.86.10", "front1": "198.18.86.20"}
+# Hosts of inventories/cluster, and that of inventories/single.
+PUBLIC = {"bastion1": "198.18.86.10", "front1": "198.18.86.20", "cbm": "198.18.86.30"}
 STRANGER = "10.86.0.99"
+OTHERS = (
+    machines.Machine("outside", public="198.18.86.99"),
+    machines.Machine("stranger", address=STRANGER),
+)
 API, HUB = "api.example.org", "hub.example.org"
 
 
@@ -67,10 +71,11 @@ class Playing:
 
 
 class Agency:
-    """The inventory, and what is done with it from a checkout."""
+    """A copy of ``inventories/<sample>``, and what is done with it from a checkout."""
 
-    def __init__(self, folder: Path, checkout: Path = REPO) -> None:
+    def __init__(self, folder: Path, checkout: Path, sample: str = "cluster") -> None:
         self.folder = folder
+        self.sample = sample
         self.checkout = checkout
         self.inventory = folder / "inventory"
         self.ssh = folder / "ssh"
@@ -87,11 +92,9 @@ class Agency:
 
     def make(self) -> None:
         """Start bare hosts, and make the inventory that names them."""
-        outside = machines.Machine("outside", public="198.18.86.99")
-        stranger = machines.Machine("stranger", address=STRANGER)
-        machines.up(NETWORK, [*self.machines(), outside, stranger], self.ssh, SUBNETS)
+        machines.up(NETWORK, [*self.machines(), *OTHERS], self.ssh, SUBNETS)
         subprocess.run(
-            [self.checkout / "tools/new-agency", "xx", str(self.inventory)],
+            [self.checkout / "tools/new-agency", "xx", str(self.inventory), self.sample],
             check=True,
             env=self._environment,
         )
@@ -113,8 +116,9 @@ class Agency:
     def know(self) -> None:
         """Put the hosts' keys into the inventory."""
         known = (self.ssh / "known_hosts").read_text()
-        for name, address in PUBLIC.items():
-            known = known.replace(f"{self.hosts()[name]},", f"{self.hosts()[name]},{address},")
+        for name, private in self.hosts().items():
+            if private and name in PUBLIC:
+                known = known.replace(f"{private},", f"{private},{PUBLIC[name]},")
         (self.inventory / "known_hosts.txt").write_text(known)
 
     def anew(self, name: str) -> None:
@@ -124,12 +128,12 @@ class Agency:
         self.know()
 
     def hosts(self) -> dict[str, str]:
-        """Each host's address on the private network."""
-        document = yaml.safe_load((REPO / "inventories/cluster/hosts.yml").read_text())
-        groups = document["all"]["children"].values()
+        """Each host's address on the private network, if it has one."""
+        path = self.checkout / f"inventories/{self.sample}/hosts.yml"
+        everything = yaml.safe_load(path.read_text())["all"]
         return {
-            name: given["cbm_agency_address"]
-            for group in groups
+            name: given.get("cbm_agency_address", "")
+            for group in (everything, *everything["children"].values())
             for name, given in group.get("hosts", {}).items()
             if given
         }
@@ -199,13 +203,15 @@ class Agency:
         counted: dict[str, Any] = json.loads(out)
         return counted
 
-    def ask(self, name: str, path: str, *options: str) -> tuple[int, str]:
+    def ask(
+        self, name: str, path: str, *options: str, at: str = PUBLIC["front1"]
+    ) -> tuple[int, str]:
         """Ask a public name over TLS from outside; the status (0: none) and the body."""
         self.on("outside", "tee", "/etc/cbm-agency-ca.pem", text=self.authority.read_text())
         body = self.on(
             "outside",
             *["curl", "--silent", "--max-time", "20", "--cacert", "/etc/cbm-agency-ca.pem"],
-            *["--resolve", f"{name}:443:{PUBLIC['front1']}", "--write-out", "\n%{http_code}"],
+            *["--resolve", f"{name}:443:{at}", "--write-out", "\n%{http_code}"],
             *options,
             f"https://{name}{path}",
             check=False,

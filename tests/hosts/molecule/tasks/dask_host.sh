@@ -7,7 +7,6 @@ useradd --system --home-dir /var/lib/cbm --shell /usr/sbin/nologin cbm
 install --directory --owner=cbm --group=cbm /var/lib/cbm
 chown cbm /etc/cbm/pki/host.key
 chmod 0400 /etc/cbm/pki/host.key
-DEBIAN_FRONTEND=noninteractive apt-get -qq --yes --no-install-recommends install python3-venv
 mkdir -p /opt/cbm/releases/one
 ln -s /opt/cbm/releases/one /opt/cbm/current
 python3 -m venv /opt/cbm/current/venv
