@@ -23,7 +23,7 @@ def test_a_second_run_changes_nothing(single: Agency) -> None:
 
 
 def test_api_and_hub_answer_outside(single: Agency) -> None:
-    for name, path in ((API, "/health/ready"), (HUB, "/hub/login")):
+    for name, path in ((API, "/readyz"), (HUB, "/hub/login")):
         status, body = single.ask(name, path, at=PUBLIC["cbm"])
         assert status == 200, (name, body)
 
