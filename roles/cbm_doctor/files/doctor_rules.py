@@ -124,15 +124,17 @@ def services(case: Case) -> Iterator[Finding]:
     yield from broken(case, "services", "their state to be told", about, "systemctl by hand.")
     if not isinstance(about, list):
         return
-    for one in about:
-        name = one["name"]
-        expected = f"{name} running, and started at boot"
-        if not one["running"]:
-            do = f"journalctl -u {name} says why it ended. {SITE}: it starts what has to run."
-            yield case.wrong(PROBLEM, "services", expected, one["state"], do)
-        elif not one["enabled"]:
-            do = f"systemctl enable {name}, or run playbooks/site.yml."
-            yield case.wrong(WARNING, "services", expected, "running, not enabled", do)
+    down = [one for one in about if not one["running"]]
+    loose = [one for one in about if one["running"] and not one["enabled"]]
+    if down:
+        names = ", ".join(one["name"] for one in down)
+        states = ", ".join(f"{one['name']}: {one['state']}" for one in down)
+        do = f"journalctl -u {down[0]['name']} says why. {SITE}: it starts what has to run."
+        yield case.wrong(PROBLEM, "services", f"running: {names}", states, do)
+    if loose:
+        names = ", ".join(one["name"] for one in loose)
+        do = f"systemctl enable {loose[0]['name']}, or run playbooks/site.yml."
+        yield case.wrong(WARNING, "services", f"started at boot: {names}", "not enabled", do)
     good = sum(one["running"] and one["enabled"] for one in about)
     if good:
         yield case.fine("services", f"{good} run")

@@ -141,9 +141,12 @@ def services(wanted: list[str], supervisor: str) -> list[Found]:
     found = []
     for name in wanted:
         unit = name if re.search(r"\.(service|timer)$", name) else f"{name}.service"
-        shown = run(["systemctl", "show", "--property=ActiveState,UnitFileState,Result", unit])
+        shown = run(
+            ["systemctl", "show", "--property=LoadState,ActiveState,UnitFileState,Result", unit]
+        )
         is_so = dict(line.split("=", 1) for line in shown.splitlines())
-        state = is_so.get("ActiveState", "unknown")
+        missing = is_so.get("LoadState") == "not-found"
+        state = "not installed" if missing else is_so.get("ActiveState", "unknown")
         why = is_so.get("Result", "success")
         enabled = is_so.get("UnitFileState", "") not in {"", "disabled", "masked", "masked-runtime"}
         found.append(

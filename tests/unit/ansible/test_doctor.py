@@ -279,7 +279,11 @@ def test_the_program_counts(doctor: ModuleType) -> None:
 def test_the_playbook_asks_every_host_of_a_cluster_for_what_it_should_have() -> None:
     """All of them are this machine here, which has nothing of it."""
     command = [sys.executable, "-m", "ansible.cli.playbook", "-i", "inventories/cluster"]
-    given = {"ansible_connection": "local", "ansible_become": False, "cbm_agency_api_name": "-"}
+    users = [{"name": "anna", "database_password": "x"}, {"name": "eva"}]
+    given = {
+        **{"ansible_connection": "local", "ansible_become": False, "cbm_agency_api_name": "-"},
+        "cbm_jupyterhub_users": users,
+    }
     done = subprocess.run(
         [*command, "playbooks/doctor.yml", "--check", "-e", json.dumps(given)],
         cwd=REPO,
@@ -297,6 +301,8 @@ def test_the_playbook_asks_every_host_of_a_cluster_for_what_it_should_have() -> 
     assert {one for one in missing if one.endswith(": peers")} == peers
     web = {"bastion1: web", "front1: web"}
     assert {one for one in missing if one.endswith(": web")} == web
+    assert "front1: database access" in missing
+    assert "expected  anna to reach the database" in lines
     assert "db1: database" in missing
     assert "db1: backup" in missing
     assert not re.search(r"changed=[1-9]|unreachable=[1-9]", done.stdout)
@@ -393,7 +399,7 @@ def test_services_under_systemd(examine: ModuleType, monkeypatch: pytest.MonkeyP
         "a.service": "Result=success\nActiveState=active\nUnitFileState=enabled\n",
         "b.timer": "Result=success\nActiveState=active\nUnitFileState=disabled\n",
         "c.service": "Result=exit-code\nActiveState=failed\nUnitFileState=enabled\n",
-        "d.service": "Result=success\nActiveState=inactive\nUnitFileState=\n",
+        "d.service": "LoadState=not-found\nActiveState=inactive\nUnitFileState=\n",
     }
     monkeypatch.setattr(examine, "run", lambda command, *_: shown[command[-1]])
     monkeypatch.setattr(examine, "systemd", lambda: True)
@@ -402,7 +408,7 @@ def test_services_under_systemd(examine: ModuleType, monkeypatch: pytest.MonkeyP
         (True, True, "active"),
         (True, False, "active"),
         (False, True, "failed (exit-code)"),
-        (False, False, "inactive"),
+        (False, False, "not installed"),
     ]
 
 
