@@ -20,7 +20,7 @@ class Machine:
     """A host to be: its name, its Debian and, where they matter, memory and addresses.
 
     ``address`` is on the network, ``public`` on a second one beside it; who has only that one is
-    outside.
+    outside. It knows ``names`` (name:address) without asking.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Machine:
     memory: str = "8g"
     address: str = ""
     public: str = ""
+    names: tuple[str, ...] = ()
 
     def home(self, network: str) -> tuple[str, str]:
         """The network that it starts on, and its address there, if one is fixed."""
@@ -91,6 +92,7 @@ def run(network: str, machine: Machine) -> None:
         f"--network={home}",
         *([f"--ip={address}"] if address else []),
         f"--network-alias={machine.name}",
+        *(f"--add-host={one}" for one in machine.names),
         f"--hostname={machine.name}",
         f"--name={container(network, machine.name)}",
         f"--label=cbm-test-network={network}",

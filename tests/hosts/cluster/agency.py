@@ -26,6 +26,7 @@ NETWORK = "cbm-cluster"
 SUBNETS = ("10.86.0.0/24", "198.18.86.0/24")
 # The machine that runs the tests has this address on the hosts' network.
 HERE = "10.86.0.1"
+STORAGE = "storage.example.org"
 # Hosts of inventories/cluster, and that of inventories/single.
 PUBLIC = {"bastion1": "198.18.86.10", "front1": "198.18.86.20", "cbm": "198.18.86.30"}
 STRANGER = "10.86.0.99"
@@ -109,7 +110,9 @@ class Agency:
     def machines(self) -> list[machines.Machine]:
         """The hosts of the sample inventory."""
         return [
-            machines.Machine(name, address=address, public=PUBLIC.get(name, ""))
+            machines.Machine(
+                name, address=address, public=PUBLIC.get(name, ""), names=(f"{STORAGE}:{HERE}",)
+            )
             for name, address in self.hosts().items()
         ]
 

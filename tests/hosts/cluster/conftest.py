@@ -16,7 +16,7 @@ import yaml
 
 from tests import checkout, cluster, seaweed
 from tests.hosts import engine, machines
-from tests.hosts.cluster.agency import HERE, NETWORK, Agency, Run
+from tests.hosts.cluster.agency import HERE, NETWORK, STORAGE, Agency, Run
 from tests.seaweed import READER, WRITER, Seaweed
 
 SAMPLE = "/srv/cbm/sample"
@@ -50,15 +50,16 @@ def agency(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agency]:
 @pytest.fixture(scope="session")
 def storage(agency: Agency) -> Iterator[Seaweed]:
     """Object storage that the hosts reach by TLS, of an authority that they have to be told of."""
-    pki = cluster.certificates(agency.folder / "storage-pki", f"IP:{HERE}")
+    pki = cluster.certificates(agency.folder / "storage-pki", f"IP:{HERE},DNS:{STORAGE}")
     with seaweed.server(HERE, pki) as running:
         running.client().create_bucket(Bucket=BACKUPS)
         authority = {"name": "storage", "certificate": (pki / "ca.pem").read_text()}
+        endpoint = running.url.replace(HERE, STORAGE)
         agency.vary(
             "storage",
             cbm_common_ca_certificates=[authority],
             cbm_agency_storage={
-                "endpoint": running.url,
+                "endpoint": endpoint,
                 "virtual_hosting": False,
                 "ca_file": "/etc/ssl/certs/ca-certificates.crt",
             },
@@ -69,7 +70,7 @@ def storage(agency: Agency) -> Iterator[Seaweed]:
             "cbm_backup",
             cbm_agency_backup=True,
             cbm_backup_repository="s3",
-            cbm_backup_s3_endpoint=running.url,
+            cbm_backup_s3_endpoint=endpoint,
             cbm_backup_s3_bucket=BACKUPS,
             cbm_backup_s3_prefix="xx",
             cbm_backup_s3_access_key=WRITER.key,
