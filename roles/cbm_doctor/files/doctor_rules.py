@@ -110,7 +110,9 @@ def schema(case: Case) -> Iterator[Finding]:
         return
     about = case.found["schema"]
     do = "Run playbooks/migrate.yml."
-    yield from broken(case, "schema", "its state to be told", about, "Mend the database first.")
+    yield from broken(
+        case, "schema", "its state to be told", about, "Mend release and database first."
+    )
     if about.get("pending"):
         waiting = ", ".join(about["pending"])
         yield case.wrong(PROBLEM, "schema", "all migrations applied", f"pending: {waiting}", do)
@@ -267,31 +269,35 @@ def backups(case: Case) -> Iterator[Finding]:
         if kind == "homes":
             unit = "cbm-backup-homes.service"
             run = f"systemctl start {unit}; journalctl -u {unit}"
-            yield from _aged(case, "homes' backup", [about.get("homes", {})], PROBLEM, run)
+            yield from _aged(case, "homes' backup", _of(about, "homes"), PROBLEM, run)
             continue
-        made = [about[one] for one in BACKUPS if one in about]
         run = "Run playbooks/backup.yml; journalctl -u 'cbm-backup@*' says why it failed."
-        yield from _aged(case, "backup", made, PROBLEM, run)
+        yield from _aged(case, "backup", _of(about, *BACKUPS), PROBLEM, run)
         run = "Run playbooks/backup.yml -e backup_drill=yes."
-        yield from _aged(case, "drill", [about.get("drill", {})], WARNING, run)
+        yield from _aged(case, "drill", _of(about, "drill"), WARNING, run)
 
 
-def _aged(case: Case, what: str, runs: list[Found], when_old: int, do: str) -> Iterator[Finding]:
+def _of(about: Found, *kinds: str) -> Found:
+    return {kind: about[kind] for kind in kinds if kind in about}
+
+
+def _aged(case: Case, what: str, runs: Found, when_old: int, do: str) -> Iterator[Finding]:
     drill = what == "drill"
     hours = case.limits["drill_days"] * 24 if drill else case.limits["backup_hours"]
-    last = max((one.get("last_success", 0) for one in runs), default=0)
-    newest = max(runs, key=lambda one: one.get("ended", 0), default={})
+    good = {kind: one["last_success"] for kind, one in runs.items() if "last_success" in one}
+    newest = max(runs.values(), key=lambda one: one["ended"], default={"good": True})
     expected = f"a good {what} within {age(hours * 3600)}"
-    if not newest.get("good", True):
+    ages = ", ".join(f"{kind} {age(case.now - last)} old" for kind, last in good.items())
+    if not newest["good"]:
         level = PROBLEM if drill else WARNING
         said = " ".join(str(newest.get("error", "no reason")).split())[:300]
         yield case.wrong(level, what, "the last one good", said, do)
-    if not last:
+    if not good:
         yield case.wrong(when_old, what, expected, "none so far", do)
-    elif case.now - last > hours * 3600:
-        yield case.wrong(when_old, what, expected, f"{age(case.now - last)} old", do)
-    elif newest.get("good", True):
-        yield case.fine(what, f"{age(case.now - last)} old")
+    elif case.now - max(good.values()) > hours * 3600:
+        yield case.wrong(when_old, what, expected, ages, do)
+    elif newest["good"]:
+        yield case.fine(what, ages)
 
 
 def sessions(case: Case) -> Iterator[Finding]:

@@ -172,7 +172,8 @@ def test_a_sound_host_has_nothing_wrong(wrong: Judge) -> None:
         (1, "backup", last("full", good=False, error="disk full")),
         (2, "drill", last("drill", good=False, error="rows differ")),
         (1, "drill", last("drill", last_success=NOW - 36 * DAY)),
-        (1, "drill", put("backups", "database", "drill", {})),
+        (1, "drill", lambda found: found["backups"]["database"].pop("drill")),
+        (2, "backup", lambda found: found["backups"]["database"].pop("full")),
         (2, "database access", put("sessions", 0, {"error": "no such account"})),
         (2, "database access", put("sessions", 0, "database", {"error": "refused"})),
         (2, "database access", put("sessions", 0, "database", "tls", False)),
@@ -258,6 +259,13 @@ def test_the_worst_comes_first_and_the_rest_is_short(doctor: ModuleType) -> None
     assert max(map(len, lines)) <= 140
     # YAML shows texts with blanks at the ends of lines as one long line.
     assert not [line for line in lines if line != line.rstrip()]
+
+
+def test_each_kind_of_backup_has_its_age(doctor: ModuleType) -> None:
+    run = {"ended": NOW - 7200, "good": True, "last_success": NOW - 7200}
+    text = told(doctor, a=changed(put("backups", "database", "diff", run)))
+    said = " ".join(text.split())
+    assert "backup: full 24 hours old, diff 2 hours old; drill: drill 7 days old" in said
 
 
 def test_hosts_with_different_releases_are_told_of(doctor: ModuleType) -> None:
