@@ -84,8 +84,9 @@ class Server:
 # session ever gives up. Its own is short, so that it sends an autovacuum away.
 NOTE_SQL = r"""
 SET search_path = '';
-SELECT coalesce(format('LOCK TABLE %s IN SHARE MODE',
-         string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid::regclass::text)), 'SELECT') AS lock
+SELECT coalesce(
+         'LOCK TABLE ' || string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid::regclass::text)
+         || ' IN SHARE MODE', 'SET LOCAL lock_timeout = 0') AS lock  -- Without a table: nothing.
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = ANY (string_to_array(:'schemas', ','))
     AND c.relkind IN ('r', 'p') AND NOT c.relispartition \gset
