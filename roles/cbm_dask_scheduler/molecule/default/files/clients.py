@@ -46,7 +46,7 @@ print(
         {
             "member": member(),
             "known": heard(PKI + "host.pem", PKI + "host.key"),
-            "stranger": heard("/opt/tests/stranger.pem", "/opt/tests/stranger.key"),
+            "stranger": heard("/var/lib/cbm/stranger.pem", "/var/lib/cbm/stranger.key"),
             "nobody": heard(),
             "plain": heard(tls=False),
         }
