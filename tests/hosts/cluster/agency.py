@@ -100,12 +100,10 @@ class Agency:
             env=self._environment,
         )
         self.know()
-        self.vary(
-            "operator",
-            ansible_ssh_private_key_file=str(self.ssh / "identity"),
-            # Where there is no such file Node says so and goes on.
-            cbm_mirror_npm_environment={"NODE_EXTRA_CA_CERTS": "/etc/cbm-test-ca.pem"},
-        )
+        self.vary("operator", ansible_ssh_private_key_file=str(self.ssh / "identity"))
+        # Where there is no such file Node says so and goes on. The controller has its own.
+        npm = {"NODE_EXTRA_CA_CERTS": "/etc/cbm-test-ca.pem"}
+        self.vary("operator", "hub", cbm_mirror_npm_environment=npm)
 
     def machines(self) -> list[machines.Machine]:
         """The hosts of the sample inventory."""
@@ -153,9 +151,10 @@ class Agency:
         secrets: dict[str, str] = yaml.safe_load(text)["cbm_agency_secrets"]
         return secrets
 
-    def vary(self, name: str, **variables: Any) -> None:
-        """Write variables into a file of the inventory, as an operator does."""
-        path = self.inventory / f"group_vars/all/{name}.yml"
+    def vary(self, name: str, group: str = "all", **variables: Any) -> None:
+        """Write a group's variables into a file of the inventory, as an operator does."""
+        path = self.inventory / f"group_vars/{group}/{name}.yml"
+        path.parent.mkdir(exist_ok=True)
         path.write_text(yaml.safe_dump(variables))
 
     def start(self, playbook: str, *arguments: str, **variables: Any) -> Playing:
