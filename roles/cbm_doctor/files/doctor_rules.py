@@ -287,7 +287,10 @@ def _aged(case: Case, what: str, runs: Found, when_old: int, do: str) -> Iterato
     good = {kind: one["last_success"] for kind, one in runs.items() if "last_success" in one}
     newest = max(runs.values(), key=lambda one: one["ended"], default={"good": True})
     expected = f"a good {what} within {age(hours * 3600)}"
-    ages = ", ".join(f"{kind} {age(case.now - last)} old" for kind, last in good.items())
+    ages = ", ".join(
+        f"{kind + ' ' if what == 'backup' else ''}{age(case.now - last)} old"
+        for kind, last in good.items()
+    )
     if not newest["good"]:
         level = PROBLEM if drill else WARNING
         said = " ".join(str(newest.get("error", "no reason")).split())[:300]

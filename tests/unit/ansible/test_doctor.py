@@ -265,7 +265,7 @@ def test_each_kind_of_backup_has_its_age(doctor: ModuleType) -> None:
     run = {"ended": NOW - 7200, "good": True, "last_success": NOW - 7200}
     text = told(doctor, a=changed(put("backups", "database", "diff", run)))
     said = " ".join(text.split())
-    assert "backup: full 24 hours old, diff 2 hours old; drill: drill 7 days old" in said
+    assert "backup: full 24 hours old, diff 2 hours old; drill: 7 days old" in said
 
 
 def test_hosts_with_different_releases_are_told_of(doctor: ModuleType) -> None:
