@@ -269,7 +269,7 @@ def backups(case: Case) -> Iterator[Finding]:
         if kind == "homes":
             unit = "cbm-backup-homes.service"
             run = f"systemctl start {unit}; journalctl -u {unit}"
-            yield from _aged(case, "homes' backup", _of(about, "homes"), PROBLEM, run)
+            yield from _aged(case, "homes' backup", _of(about, "homes"), WARNING, run)
             continue
         run = "Run playbooks/backup.yml; journalctl -u 'cbm-backup@*' says why it failed."
         yield from _aged(case, "backup", _of(about, *BACKUPS), PROBLEM, run)
@@ -335,13 +335,9 @@ def _storage(case: Case, about: Found | None) -> Iterator[Finding]:
     if "error" not in about:
         yield case.fine("object storage", f"{where} answers")
         return
-    refused = about.get("code") == "raster_forbidden"
-    do = "Credentials, endpoint and network: docs/storage.md, What errors mean."
-    if refused:
-        do += " Storage that hides what exists answers so for what is missing, too."
+    do = "Credentials, endpoint, network and clock: docs/storage.md, What errors mean."
     expected = f"{where} to answer, and to take the keys"
-    level = WARNING if refused else PROBLEM
-    yield case.wrong(level, "object storage", expected, about["error"], do)
+    yield case.wrong(PROBLEM, "object storage", expected, about["error"], do)
 
 
 def reach(case: Case) -> Iterator[Finding]:
@@ -354,12 +350,13 @@ def reach(case: Case) -> Iterator[Finding]:
         if "error" not in about:
             yield case.fine("peers", f"{what} by {about['version']}")
     for wanted, about in zip(case.wanted["pages"], case.found["pages"], strict=True):
-        yield from _page(case, wanted["url"], about)
+        at = f" at {wanted['address']}" if "address" in wanted else ""
+        yield from _page(case, wanted["url"], about, at)
 
 
-def _page(case: Case, url: str, about: Found) -> Iterator[Finding]:
+def _page(case: Case, url: str, about: Found, at: str = "") -> Iterator[Finding]:
     do = "journalctl -u nginx -u cbm-api -u cbm-hub; does its name lead to the right host?"
-    expected = f"{url} to answer"
+    expected = f"{url} to answer{at}"
     yield from broken(case, "web", expected, about, do)
     if "error" in about:
         return
@@ -371,7 +368,7 @@ def _page(case: Case, url: str, about: Found) -> Iterator[Finding]:
         found = f"release {about['version']}"
         yield case.wrong(WARNING, "web", f"{url} to be release {running}", found, mend)
     else:
-        yield case.fine("web", f"{url} answers")
+        yield case.fine("web", f"{url} answers{at}")
 
 
 def agree(cases: list[Case]) -> list[Finding]:

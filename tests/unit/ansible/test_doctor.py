@@ -172,6 +172,7 @@ def test_a_sound_host_has_nothing_wrong(wrong: Judge) -> None:
         (1, "backup", last("full", good=False, error="disk full")),
         (2, "drill", last("drill", good=False, error="rows differ")),
         (1, "drill", last("drill", last_success=NOW - 36 * DAY)),
+        (1, "homes' backup", put("backups", "homes", {})),
         (1, "drill", lambda found: found["backups"]["database"].pop("drill")),
         (2, "backup", lambda found: found["backups"]["database"].pop("full")),
         (2, "database access", put("sessions", 0, {"error": "no such account"})),
@@ -376,7 +377,16 @@ def test_days_of_certificates(tmp_path: Path) -> None:
 
 
 class Ready(BaseHTTPRequestHandler):
+    """The API; and as an object storage, whatever a bucket's key says."""
+
+    refusal = "NoSuchBucket"
+
     def do_GET(self) -> None:
+        if self.path.startswith("/cbm-doctor/"):
+            self.send_response(404 if self.refusal == "NoSuchBucket" else 403)
+            self.end_headers()
+            self.wfile.write(f"<Error><Code>{self.refusal}</Code></Error>".encode())
+            return
         self.send_response(200 if self.headers["Host"].startswith("api.") else 421)
         self.end_headers()
         self.wfile.write(b'{"status": "ok", "version": "0.3.0"}')
@@ -400,6 +410,37 @@ def test_a_page_is_asked_by_its_name_wherever_that_leads(server: int) -> None:
     url = f"http://api.example.org:{server}/readyz"
     found = looked(pages=[{"url": url, "address": "127.0.0.1"}])["pages"]
     assert found == [{"status": 200, "version": "0.3.0"}]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "fine"),
+    [
+        ("NoSuchBucket", True),
+        # It knows the key, which has no right to a bucket that nobody has.
+        ("AccessDenied", True),
+        ("InvalidAccessKeyId", False),
+        ("SignatureDoesNotMatch", False),
+    ],
+)
+def test_an_object_storage_answers_and_knows_the_keys(
+    server: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: str, fine: bool
+) -> None:
+    monkeypatch.setattr(Ready, "refusal", refusal)
+    keys = tmp_path / "keys"
+    keys.write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    keys.chmod(0o600)
+    (tmp_path / "cbm.toml").write_text(
+        f'[storage]\nendpoint = "http://127.0.0.1:{server}"\nvirtual_hosting = false\n'
+        f'credentials_file = "{keys}"\n[database]\nhost = "{tmp_path}"\n'
+    )
+    given = json.dumps({"settings": str(tmp_path / "cbm.toml"), "duty": "", "storage": True})
+    command = [sys.executable, "-c", (FILES / "inside.py").read_text()]
+    done = subprocess.run(
+        command, cwd=REPO, input=given, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert ("error" not in found["storage"]) == fine, found
+    assert "No such file or directory" in found["database"]["error"]
 
 
 def test_services_under_systemd(examine: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
