@@ -45,7 +45,7 @@ def pg_server() -> Iterator["Server"]:
     """A throw-away cluster with roles, logins and the empty, bootstrapped database `cbm_empty`."""
     from tests import postgis
 
-    with postgis.server() as running:
+    with postgis.server(postgis.HURRIED, postgis.in_memory()) as running:
         yield running
 
 
@@ -65,6 +65,5 @@ def db(pg_server: "Server", migrated_template: str) -> Iterator["Settings"]:
     """Settings for a fresh database with the whole schema; logins cbm_extractor and cbm_admin."""
     from tests import postgis
 
-    name = postgis.new_database(pg_server, migrated_template)
-    yield pg_server.settings(name)
-    postgis.drop_database(pg_server, name)
+    with postgis.copied(pg_server, migrated_template) as settings:
+        yield settings

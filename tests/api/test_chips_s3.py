@@ -39,14 +39,23 @@ class Far:
         return self.anna.get(f"{BASE}/chips/{self.scene}.tif", bands=band, size=640)
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    """The scene's bands."""
+    folder = tmp_path_factory.mktemp("bands")
+    return {
+        "B04": rasters.write(folder / "b04.tif", VALUES, **COG),
+        "B08": rasters.write(folder / "b08.jp2", VALUES, **JP2),
+    }
+
+
 @pytest.fixture
-def far(db, tmp_path, seaweed, asking):
+def far(db, files, tmp_path, seaweed, asking):
     made = world(db, tmp_path)
-    files = {"B04": ("b04.tif", COG), "B08": ("b08.jp2", JP2)}
-    assets = {}
-    for band, (name, options) in files.items():
-        path = rasters.write(tmp_path / name, VALUES, **options)
-        assets[band] = asset(seaweed.put(f"chips/{name}", path.read_bytes()))
+    assets = {
+        band: asset(seaweed.put(f"chips/{path.name}", path.read_bytes()))
+        for band, path in files.items()
+    }
     scene = add_scene(db, assets, bounds=BOUNDS)
     with faults.proxy(seaweed.address) as link:
         given = replace(

@@ -10,6 +10,7 @@ import shapely
 from pyproj import CRS, Transformer
 
 from cbm_api.queries import parcels
+from tests import postgis
 from tests.api.conftest import owner
 from tests.factories import add_dataset, add_parcels, sql, square, transformed
 
@@ -25,9 +26,14 @@ SHAPES = [
 ]
 
 
-@pytest.fixture
-def dataset(db):
-    """Twenty-five parcels in a grid, of crop 100 and, every third, 200; one in another layer."""
+@pytest.fixture(scope="module")
+def filled(pg_server, migrated_template):
+    """A database to be copied, and its dataset.
+
+    Twenty-five parcels in a grid, of crop 100 and, every third, 200; one in another layer.
+    """
+    template = postgis.new_database(pg_server, migrated_template)
+    db = pg_server.settings(template)
     number = add_dataset(db)
     add_parcels(db, number, SHAPES)
     add_parcels(db, number, SHAPES[:1], layer="mowing")
@@ -37,7 +43,18 @@ def dataset(db):
         """UPDATE cbm.parcel SET crop_code = '200', crop_name = 'rye'
            WHERE layer = '' AND substr(pid, 2)::integer % 3 = 0""",
     )
-    return number
+    return template, number
+
+
+@pytest.fixture
+def db(pg_server, filled):
+    with postgis.copied(pg_server, filled[0]) as settings:
+        yield settings
+
+
+@pytest.fixture
+def dataset(filled):
+    return filled[1]
 
 
 @pytest.fixture

@@ -11,6 +11,5 @@ from tests import postgis
 @pytest.fixture
 def empty_db(pg_server: postgis.Server) -> Iterator[Settings]:
     """Settings for a bootstrapped database without the schema."""
-    name = postgis.new_database(pg_server, "cbm_empty")
-    yield pg_server.settings(name)
-    postgis.drop_database(pg_server, name)
+    with postgis.copied(pg_server, "cbm_empty") as settings:
+        yield settings

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -79,14 +80,15 @@ def config(tmp_path):
     return write
 
 
-@pytest.fixture
-def two_files(tmp_path):
+@pytest.fixture(scope="module")
+def two_files(tmp_path_factory):
     """A first and a changed file: additions, both kinds of change, removals."""
+    folder = tmp_path_factory.mktemp("files")
     first = files.frame(200)
     second = files.frame(210).iloc[5:].copy()
     second.loc[20, "crop"] = 7
     second.loc[30, "geometry"] = first.geometry[30].buffer(-10)
-    return files.gpkg(tmp_path / "1.gpkg", first), files.gpkg(tmp_path / "2.gpkg", second)
+    return files.gpkg(folder / "1.gpkg", first), files.gpkg(folder / "2.gpkg", second)
 
 
 def start(config_file, source):
@@ -149,37 +151,40 @@ def stop_at(point, how, server, settings, config_file, source):
     return process
 
 
-def undisturbed(pg_server, migrated_template, sources):
-    """The content after the same imports in a database of their own."""
-    name = postgis.new_database(pg_server, migrated_template)
-    settings = pg_server.settings(name)
-    run(datasets.ADD, settings, aoi="ie", year=2024)
-    for source in sources:
-        run(verbs.IMPORT, settings, dataset="ie:2024", source=source, id="column:pid",
-            crop_code="crop")  # fmt: skip
-    found = content(settings)
-    postgis.drop_database(pg_server, name)
+def again(settings, source):
+    """The same import as that of `start`, in this process."""
+    return run(verbs.IMPORT, settings, dataset="ie:2024", source=source, id="column:pid",
+               crop_code="crop")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(pg_server, migrated_template, two_files):
+    """The content after each of the same imports in a database of their own."""
+    found = []
+    with postgis.copied(pg_server, migrated_template) as settings:
+        run(datasets.ADD, settings, aoi="ie", year=2024)
+        for source in two_files:
+            again(settings, source)
+            found.append(content(settings))
     return found
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
 @pytest.mark.parametrize("point", POINTS)
 def test_a_stopped_import_leaves_nothing_and_the_next_is_as_if_undisturbed(
-    db, pg_server, migrated_template, config, two_files, point, how
+    db, pg_server, undisturbed, config, two_files, point, how, monkeypatch
 ):
     run(datasets.ADD, db, aoi="ie", year=2024)
     config_file = config(db)
-    for number, source in enumerate(two_files, 1):
+    monkeypatch.setattr(tempfile, "tempdir", str(config_file.parent))
+    for source, expected in zip(two_files, undisturbed, strict=True):
         before = content(db)
         process = stop_at(point, how, pg_server, db, config_file, source)
         assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 130)
         assert content(db) == before
-        repeated = start(config_file, source)
-        output, errors = repeated.communicate(timeout=PATIENCE_SECONDS)
-        assert repeated.returncode == 0, errors
-        assert json.loads(output)["changed"] is True
+        assert again(db, source).changed
         assert not list(config_file.parent.glob("cbm-parcels-*")), "nor anything on disk"
-        assert content(db) == undisturbed(pg_server, migrated_template, two_files[:number])
+        assert content(db) == expected
 
 
 def test_an_import_that_fails_at_the_end_leaves_nothing(db, pg_server, two_files):

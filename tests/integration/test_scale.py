@@ -9,6 +9,7 @@ from cbm_core import db as database
 from cbm_extract.ledger import enqueue
 from cbm_extract.ledger.enqueue import Wanted
 from cbm_extract.store import plans, tiles
+from tests import postgis
 from tests.factories import add_dataset, add_parcels, add_product, add_scene, sql, square
 
 pytestmark = pytest.mark.postgis
@@ -19,9 +20,11 @@ BOUNDS = (WEST, SOUTH, WEST + SIDE, SOUTH + SIDE)
 PARCELS, SCENES = 4_000, 20
 
 
-@pytest.fixture
-def country(db):
-    """Many parcels under the same tile on several dates, all done; settings, dataset, product."""
+@pytest.fixture(scope="module")
+def filled(pg_server, migrated_template):
+    """Many parcels under the same tile on several dates, all done; template, dataset, product."""
+    template = postgis.new_database(pg_server, migrated_template)
+    db = pg_server.settings(template)
     dataset, product = add_dataset(db), add_product(db)
     step = SIDE / 64
     add_parcels(
@@ -40,7 +43,15 @@ def country(db):
     done = "UPDATE cbm.work_item SET state = 'done', parcel_set_id = %s"
     sql(db, done, todo.parcel_set_id)
     analyze(db)
-    return db, dataset, product
+    return template, dataset, product
+
+
+@pytest.fixture
+def country(pg_server, filled):
+    """A copy: settings, dataset, product."""
+    template, dataset, product = filled
+    with postgis.copied(pg_server, template) as settings:
+        yield settings, dataset, product
 
 
 def analyze(settings):
