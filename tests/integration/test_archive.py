@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,10 +37,11 @@ TABLES = ("dataset", "crs", "parcel_set", "parcel_geometry", "parcel", "product"
           "monitorability", "signature", "work_item")  # fmt: skip
 
 
-@pytest.fixture
-def world(db, tmp_path) -> World:
-    """Three scenes over two months, two products, parcels of two imports, clouds."""
-    made = World.make(db, tmp_path)
+@pytest.fixture(scope="module")
+def extracted(pg_server, migrated_template, tmp_path_factory) -> World:
+    """Three scenes over two months, two products, parcels of two imports, clouds; to be copied."""
+    template = postgis.new_database(pg_server, migrated_template)
+    made = World.make(pg_server.settings(template), tmp_path_factory.mktemp("world"))
     made.parcels([square(LEFT + 110 * n, TOP - 200 - 7 * n, 95) for n in range(6)])
     classes = np.full((60, 80), 4, np.uint8)
     classes[:, 30:50] = 9
@@ -46,9 +49,15 @@ def world(db, tmp_path) -> World:
         bands = {"B04": texture(seed=number), "B08": texture(seed=number + 9), "SCL": classes}
         made.scene(bands, reference=f"scene{number}", obstime=when)
     made.extract(S2, CLEAR, products=["s2", "s2_clear"])
-    add_parcels(db, made.dataset, [square(LEFT + 300, TOP - 400, 60)], layer="late")
+    add_parcels(made.settings, made.dataset, [square(LEFT + 300, TOP - 400, 60)], layer="late")
     made.extract(S2, CLEAR, products=["s2", "s2_clear"])
     return made
+
+
+@pytest.fixture
+def world(pg_server, extracted) -> Iterator[World]:
+    with postgis.copied(pg_server, extracted.settings.database["dbname"]) as settings:
+        yield replace(extracted, settings=settings)
 
 
 def run(verb, settings, **arguments):

@@ -4,8 +4,9 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -16,6 +17,7 @@ from cbm_core.errors import CbmError
 from cbm_core.settings import Settings
 from cbm_core.verbs import Answer, Context
 from cbm_extract.report.verbs import REPORT, SHOW
+from tests import postgis
 from tests.factories import add_dataset, add_parcels, add_scene, sql, square
 
 pytestmark = pytest.mark.postgis
@@ -91,9 +93,10 @@ def add_product(settings: Settings, name: str, variables: list[str], revision: i
     )[0][0]  # fmt: skip
 
 
-@pytest.fixture
-def world(db) -> World:
-    """Seven parcels of two crops; four scenes: clear, clouded, superseded, failed."""
+@pytest.fixture(scope="module")
+def stored(pg_server, migrated_template) -> World:
+    """Seven parcels of two crops; four scenes: clear, clouded, superseded, failed; to be copied."""
+    db = pg_server.settings(postgis.new_database(pg_server, migrated_template))
     dataset = add_dataset(db)
     x, y = CORNER
     squares = [square(x + 200 * n, y, 100 + 10 * n) for n in range(7)]
@@ -150,6 +153,12 @@ def world(db) -> World:
     add_run(made, scenes["clear"], 2, "delta")
     add_run(made, scenes["clouded"], 7, missing=["B11"])
     return made
+
+
+@pytest.fixture
+def world(pg_server, stored) -> Iterator[World]:
+    with postgis.copied(pg_server, stored.settings.database["dbname"]) as settings:
+        yield replace(stored, settings=settings)
 
 
 def show(world: World, parcel: str = "p1", **given) -> Answer:
