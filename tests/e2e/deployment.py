@@ -44,7 +44,7 @@ class Run:
 class Deployment:
     """Runs playbooks of the copied checkout against this machine (inventories/local)."""
 
-    def __init__(self, folder: Path, cluster: str, **variables: Any) -> None:
+    def __init__(self, folder: Path, cluster: str) -> None:
         self.folder = folder
         self.cluster = cluster
         self.root = folder / "root"
@@ -57,14 +57,14 @@ class Deployment:
             "cbm_api_settings_path": str(self.root / "etc/api.toml"),
             "cbm_service_supervisor_root": str(self.root / "supervisor"),
             "cbm_postgis_cluster": cluster,
-            **variables,
         }
 
     def start(self, playbook: str, *arguments: str, **variables: Any) -> subprocess.Popen[str]:
-        """Start a playbook in a process group of its own."""
+        """Start a playbook, or several by one command, in a process group of its own."""
         ansible = Path(sys.executable).parent / "ansible-playbook"
         given = json.dumps({**self._variables, **variables})
-        command = [str(ansible), "-i", "inventories/local", f"playbooks/{playbook}.yml"]
+        playbooks = [f"playbooks/{name}.yml" for name in playbook.split()]
+        command = [str(ansible), "-i", "inventories/local", *playbooks]
         return subprocess.Popen(
             [*command, "--extra-vars", given, *arguments],
             cwd=self.checkout,
@@ -161,19 +161,15 @@ def clusters() -> list[list[str]]:
 
 
 @contextmanager
-def deployed(name: str, **variables: Any) -> Iterator[Deployment]:
-    """Give a deployment that is not deployed yet; take it away at the end.
-
-    ``name`` tells apart those of a session that are there at the same time; each playbook is given
-    the ``variables``.
-    """
+def deployed() -> Iterator[Deployment]:
+    """Give a deployment that is not deployed yet; take it away at the end."""
     if os.geteuid() != 0:
         pytest.skip("deploying needs root")
     # A short path: it holds a socket, and those may have no more than 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="cbm-e2e-", dir="/tmp"))
     folder.chmod(0o755)
     _remove_clusters()
-    deployment = Deployment(folder, f"{PREFIX}{os.getpid()}_{name}", **variables)
+    deployment = Deployment(folder, f"{PREFIX}{os.getpid()}")
     try:
         yield deployment
     finally:
@@ -196,7 +192,7 @@ def _remove_clusters(own: str = "") -> None:
     for version, name, *_ in clusters():
         if not name.startswith(PREFIX):
             continue
-        session = name.removeprefix(PREFIX).partition("_")[0]
+        session = name.removeprefix(PREFIX)
         if name != own and (not session.isdigit() or Path("/proc", session).exists()):
             continue
         unit = f"postgresql@{version}-{name}.service"

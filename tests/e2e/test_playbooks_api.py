@@ -9,9 +9,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.e2e import site_story
 from tests.e2e.api import ask, settings_of
 from tests.e2e.deployment import Deployment, clusters
+from tests.e2e.stories import Changes, Demo
 
 ACCOUNT = "www-data"
 
@@ -38,18 +38,16 @@ def connects(deployment: Deployment, account: str, login: str) -> bool:
     return done.returncode == 0
 
 
-def test_it_answers_on_loopback_and_asks_for_a_login(
-    site: site_story.Story, deployment: Deployment
-) -> None:
-    assert site.first.code == 0
+def test_it_answers_on_loopback_and_asks_for_a_login(demo: Demo, deployment: Deployment) -> None:
+    assert demo.first.code == 0
     assert settings_of(deployment)["api"]["listen"].startswith("127.0.0.1:")
     assert ask(deployment, "/readyz") == (200, {"status": "ok", "version": "0.1.0"})
     status, problem = ask(deployment, "/v1/collections")
     assert (status, problem["code"]) == (401, "login_required")
 
 
-def test_the_service_has_few_rights(site: site_story.Story, deployment: Deployment) -> None:
-    assert site.first.code == 0
+def test_the_service_has_few_rights(demo: Demo, deployment: Deployment) -> None:
+    assert demo.first.code == 0
     if not Path("/run/systemd/system").exists():
         assert Path(f"/proc/{pid_of(deployment)}").stat().st_uid == pwd.getpwnam(ACCOUNT).pw_uid
     assert connects(deployment, ACCOUNT, "cbm_web")
@@ -62,42 +60,25 @@ def test_the_service_has_few_rights(site: site_story.Story, deployment: Deployme
     assert groups == [("cbm_api",)]
 
 
-def test_its_settings_are_for_it_alone(site: site_story.Story, deployment: Deployment) -> None:
-    assert site.first.code == 0
+def test_its_settings_are_for_it_alone(demo: Demo, deployment: Deployment) -> None:
+    assert demo.first.code == 0
     found = (deployment.root / "etc/api.toml").stat()
     assert (found.st_mode & 0o777, found.st_uid) == (0o640, 0)
     assert found.st_gid == grp.getgrnam(ACCOUNT).gr_gid
     assert settings_of(deployment)["database"]["user"] == "cbm_web"
 
 
-def test_a_changed_setting_restarts_it_once(site: site_story.Story, deployment: Deployment) -> None:
-    assert site.second.changed == 0
-    before, listened = pid_of(deployment), settings_of(deployment)["api"]["listen"]
-    words, given = ("--tags", "cbm_api,service"), {"cbm_api_settings": {"pool_size": 3}}
-    assert deployment.must("site", *words, **given).changed > 0
-    changed = pid_of(deployment)
-    assert changed != before
-    assert settings_of(deployment)["api"]["pool_size"] == 3
-    assert settings_of(deployment)["api"]["listen"] == listened
+def test_changed_settings_reach_it(changes: Changes, deployment: Deployment) -> None:
+    assert changes.run.code == 0
+    api = settings_of(deployment)["api"]
+    assert api["pool_size"] == 3
+    # It found a free port once, and keeps it.
+    assert api["listen"] == changes.before.listen
     assert ask(deployment, "/readyz")[0] == 200
-    assert deployment.must("site", *words, **given).changed == 0
-    assert pid_of(deployment) == changed
-    deployment.must("site", *words)
 
 
-def test_settings_that_it_refuses_do_not_reach_it(
-    site: site_story.Story, deployment: Deployment
-) -> None:
-    assert site.second.changed == 0
-    before = pid_of(deployment), settings_of(deployment)
-    done = deployment.run("site", "--tags", "cbm_api,service", cbm_api_settings={"no_such": 1})
-    assert done.failed == 1
-    assert "has keys that mean nothing here: no_such" in " ".join(done.output.split())
-    assert (pid_of(deployment), settings_of(deployment)) == before
-
-
-def test_users_of_an_inventory(site: site_story.Story, deployment: Deployment) -> None:
-    assert site.first.code == 0
+def test_users_of_an_inventory(demo: Demo, deployment: Deployment) -> None:
+    assert demo.first.code == 0
     file = deployment.folder / "anna"
     file.write_text("a password of anna\n", encoding="utf-8")
     file.chmod(0o600)
@@ -107,7 +88,6 @@ def test_users_of_an_inventory(site: site_story.Story, deployment: Deployment) -
     assert deployment.content() == before
     assert ask(deployment, "/v1/collections", "anna:a password of anna")[0] == 401
     assert deployment.must("users", cbm_api_users=users).changed == 1
-    assert deployment.must("users", cbm_api_users=users).changed == 0
     status, document = ask(deployment, "/v1/collections", "anna:a password of anna")
     assert (status, document["collections"]) == (200, [])
     gone = [{"name": "anna", "state": "disabled"}]

@@ -1,14 +1,13 @@
-"""The first runs of site.yml, and the machine around them."""
+"""The machine that is deployed to as a guest."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.deployment import PREFIX, Deployment, Run, clusters
+from tests.e2e.deployment import PREFIX, clusters
 
 VOLATILE = ("random", "ns_last_pid", "drop_caches", "compact_memory", "stat_refresh")
 
@@ -59,38 +58,3 @@ def _firewall() -> list[str]:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             rules += [line for line in done.stdout.splitlines() if not line.startswith("#")]
     return rules
-
-
-@dataclass
-class Story:
-    """The runs, in order, and the machine around them."""
-
-    before: dict[str, object]
-    checked: Run
-    there_after_check: list[str]
-    machine_after_check: dict[str, object]
-    first: Run
-    second: Run
-    checked_again: Run
-    after: dict[str, object]
-
-
-def tell(deployment: Deployment) -> Story:
-    """Deploy to a place where nothing is yet, checking before and after."""
-    before = machine()
-    checked = deployment.must("site", "--check", "--diff")
-    there = [*map(str, deployment.folder.iterdir())]
-    there += [row[1] for row in clusters() if row[1] == deployment.cluster]
-    there += ["dist"] if (deployment.checkout / "dist").exists() else []
-    machine_after_check = machine()
-    first = deployment.must("site")
-    return Story(
-        before,
-        checked,
-        there,
-        machine_after_check,
-        first,
-        second=deployment.must("site"),
-        checked_again=deployment.must("site", "--check", "--diff"),
-        after=machine(),
-    )
