@@ -32,11 +32,17 @@ demo-remove: ## Take away what the demo put on this machine, its data included
 test: lint unit integration chaos viewer e2e ## Everything that runs on this machine
 
 .PHONY: lint
-lint: .venv/done ## Style, types, import rules, Ansible and YAML
+lint: lint-python lint-ansible ## Style, types, import rules, Ansible and YAML
+
+.PHONY: lint-python
+lint-python: .venv/done
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+.PHONY: lint-ansible
+lint-ansible: .venv/done
 	.venv/bin/yamllint --strict .
 	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/ansible-lint --offline
 
@@ -46,11 +52,11 @@ unit: .venv/done ## Tests that need nothing but Python
 
 .PHONY: integration
 integration: .venv/done packages ## Tests on a real PostgreSQL with PostGIS
-	$(PYTEST) -q -n 2 --dist loadfile tests/integration tests/api tests/client
+	$(PYTEST) -q -n 2 --dist loadfile --no-loadscope-reorder tests/integration tests/api tests/client
 
 .PHONY: chaos
 chaos: .venv/done packages ## Workers, scheduler, database and storage are killed and cut while they work
-	$(PYTEST) -q tests/chaos
+	$(PYTEST) -q -n 2 --dist loadfile --no-loadscope-reorder tests/chaos
 
 .PHONY: viewer
 viewer: .venv/done packages ## The API's page, built and looked at in a real browser
@@ -80,7 +86,7 @@ bench: .venv/bench-done packages ## Measure against peers and the bars; results 
 .PHONY: soak
 soak: .venv/bench-done packages ## The full counts: chaos over 20 seeds, 500 scenes in one worker, a million parcels, the API under load (about 100 minutes)
 	mkdir -p bench-results
-	CBM_CHAOS_SEEDS=20 $(PYTEST) -q tests/chaos
+	CBM_CHAOS_SEEDS=20 $(PYTEST) -q tests/chaos tests/e2e/test_kill_extract.py
 	.venv/bin/python -m benchmarks.soak | tee bench-results/soak.md
 	.venv/bin/python -m benchmarks.api_soak --json bench-results/api_soak.json | tee bench-results/api_soak.md
 	.venv/bin/python -m benchmarks.million --json bench-results/million.json | tee bench-results/million.md

@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own, which is restarted while it is used, and the season in it."""
+"""A PostgreSQL of its own, which is restarted while it is used, and what is in it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 
 from cbm_core.migrations import runner
+from cbm_core.settings import Settings
 from tests import postgis
+from tests.api import busy
 from tests.chaos import season
 from tests.cluster import Cluster, write_config
 
@@ -60,6 +62,15 @@ def database(server, migrated) -> Iterator:
     """Settings for a fresh database with the whole schema."""
     name = postgis.new_database(server, migrated)
     yield server.settings(name)
+    postgis.drop_database(server, name)
+
+
+@pytest.fixture(scope="session")
+def busy_world(server, migrated, seaweed, tmp_path_factory) -> Iterator[tuple[Settings, busy.Busy]]:
+    """What the API is asked for, in a database of its own."""
+    name = postgis.new_database(server, migrated)
+    settings = server.settings(name)
+    yield settings, busy.make(settings, seaweed, tmp_path_factory.mktemp("busy"), images=4)
     postgis.drop_database(server, name)
 
 

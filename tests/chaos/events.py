@@ -39,7 +39,7 @@ _SHARES = {"sleep": (0.6, 0.85)}
 LEASE_SECONDS = 4
 DELAY = 0.04  # seconds that every request to storage takes longer, all the time
 
-_LONGEST_WAIT = 3.0  # for progress
+_LONGEST_WAIT = 2.0  # for progress
 _BUSY_WAIT = 60.0  # for a worker at work
 _MEETING_WAIT = 15.0  # for a request to storage
 _LONGEST_NAP = 120.0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cbm_core.settings import Settings
-from tests import faults, postgis
+from tests import faults
 from tests.api import busy, crowd
 from tests.api.crowd import CUT, Answer, Crowd, Wish
 from tests.api.serving import gunicorn
@@ -62,14 +62,6 @@ class Load:
         return [one for one in failed if one.status == 503]
 
 
-@pytest.fixture(scope="module")
-def world(server, migrated, seaweed, tmp_path_factory) -> Iterator[tuple[Settings, busy.Busy]]:
-    name = postgis.new_database(server, migrated)
-    settings = server.settings(name)
-    yield settings, busy.make(settings, seaweed, tmp_path_factory.mktemp("busy"), images=4)
-    postgis.drop_database(server, name)
-
-
 @contextmanager
 def load(settings: Settings, there: busy.Busy, folder: Path, **api: object) -> Iterator[Load]:
     """Serve, and let clients ask for everything; the block begins when all is well."""
@@ -91,29 +83,27 @@ def until(reached: Callable[[], bool], crew: Crowd) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("fault", ["refused", "silent"])
-def test_the_storage_is_away(fault, world, seaweed, tmp_path):
-    settings, there = world
+def test_the_storage_is_away(busy_world, seaweed, tmp_path):
+    """It refuses, and then says nothing."""
+    settings, there = busy_world
+    # Who needs no image is served meanwhile.
+    others = {wish.kind for wish in busy.of_database(there)} | {"alive"}
     with faults.proxy(seaweed.address) as link:
         reading = replace(settings, storage=seaweed.settings(tmp_path, endpoint=link.url))
         with load(reading, there, tmp_path, raster_seconds=3) as running:
-            away = time.monotonic()
-            if fault == "refused":
-                link.refuse()
-            else:
-                link.stall(after=0, times=None)
-            running.wait_for(503, READ_FROM_STORAGE, away)
-            # Who needs no image is served meanwhile.
-            others = {wish.kind for wish in busy.of_database(there)} | {"alive"}
-            running.wait_for(200, others, away)
-            link.heal()
-            running.wait_until_well()
+            for fail in (link.refuse, lambda: link.stall(after=0, times=None)):
+                away = time.monotonic()
+                fail()
+                running.wait_for(503, READ_FROM_STORAGE, away)
+                running.wait_for(200, others, away)
+                link.heal()
+                running.wait_until_well()
         refused = running.expect_only("raster_unreachable", "busy")
     assert {one.kind for one in refused} <= READ_FROM_STORAGE | {"old page"}
 
 
-def test_the_database_restarts(world, server, seaweed, tmp_path):
-    settings, there = world
+def test_the_database_restarts(busy_world, server, seaweed, tmp_path):
+    settings, there = busy_world
     reading = replace(settings, storage=seaweed.settings(tmp_path))
     with load(reading, there, tmp_path) as running:
         for _ in range(2):
@@ -122,8 +112,8 @@ def test_the_database_restarts(world, server, seaweed, tmp_path):
     running.expect_only("database_lost", "database_unreachable", "busy")
 
 
-def test_the_database_cannot_be_reached_for_a_while(world, server, seaweed, tmp_path):
-    settings, there = world
+def test_the_database_cannot_be_reached_for_a_while(busy_world, server, seaweed, tmp_path):
+    settings, there = busy_world
     with faults.proxy(server.directory / f".s.PGSQL.{server.port}") as link:
         host, port = link.address
         through = {**settings.database, "host": host, "port": str(port)}
@@ -140,8 +130,8 @@ def test_the_database_cannot_be_reached_for_a_while(world, server, seaweed, tmp_
     assert {one.kind for one in refused} >= needing
 
 
-def test_no_session_becomes_free(world, server, seaweed, tmp_path):
-    settings, there = world
+def test_no_session_becomes_free(busy_world, server, seaweed, tmp_path):
+    settings, there = busy_world
     reading = replace(settings, storage=seaweed.settings(tmp_path))
     few = {"workers": 1, "pool_size": 2, "pool_wait_seconds": 1, "statement_timeout_seconds": 5}
     with (

@@ -1,6 +1,6 @@
 """Whatever fails while a season is extracted, each item is done once and no row differs.
 
-``CBM_CHAOS_SEEDS=20`` runs the seeds 1 to 20 instead of 1 and 2. The same seed brings the same
+``CBM_CHAOS_SEEDS=20`` runs the seeds 1 to 20 instead of 1. The same seed brings the same
 faults in the same order; whom they meet depends on the machine.
 """
 
@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -28,7 +29,7 @@ STRUCK = Counter()
 
 
 def seeds() -> list[int]:
-    return list(range(1, 1 + int(os.environ.get("CBM_CHAOS_SEEDS", "2"))))
+    return list(range(1, 1 + int(os.environ.get("CBM_CHAOS_SEEDS", "1"))))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,8 @@ def settings(server, catalogued, seaweed, link, folder):
 @pytest.fixture
 def say(capsys):
     def loud(text: str) -> None:
-        with capsys.disabled():
+        # In a process of several nobody would see it but in the report of a failure.
+        with nullcontext() if "PYTEST_XDIST_WORKER" in os.environ else capsys.disabled():
             print(text, flush=True)
 
     return loud
