@@ -91,6 +91,22 @@ def resolve(base: str, href: str, rewrites: Rewrites) -> str:
     return absolute
 
 
+def resolve_document(base: str, href: str, rewrites: Rewrites) -> str:
+    """Return the absolute address of a document that the one at ``base`` links to.
+
+    Rewrites that lead images to an object storage, from where no documents are read, leave the
+    documents beside them where they are.
+
+    Raises:
+        CbmError: as ``resolve`` does.
+
+    """
+    address = resolve(base, href, rewrites)
+    if "://" in address and not is_url(address):
+        return resolve(base, href, Rewrites())
+    return address
+
+
 def _existing(path: Path) -> Path:
     """Undo the percent-encoding of a relative href, unless a file is really called so."""
     decoded = Path(unquote(str(path)))
@@ -237,7 +253,8 @@ class Walk:
             if not isinstance(link, dict) or link.get("rel") != "next":
                 continue
             if str(link.get("method") or "GET").upper() == "GET" and not link.get("body"):
-                return [(resolve(here, str(link.get("href", "")), self.rewrites), collection)]
+                href = str(link.get("href", ""))
+                return [(resolve_document(here, href, self.rewrites), collection)]
             self.reading.warnings.append(
                 f"{here} is one page of a search that goes on by POST; the others are not read"
             )
@@ -261,7 +278,7 @@ class Walk:
         found = []
         for href in wanted:
             try:
-                found.append((resolve(here, href, self.rewrites), collection))
+                found.append((resolve_document(here, href, self.rewrites), collection))
             except CbmError as error:
                 self.reading.skip(href, error)
         return found

@@ -9,7 +9,7 @@ from urllib3.util.retry import Retry
 from cbm_core.errors import CbmError
 from cbm_extract.catalogue import documents, stac
 from cbm_extract.catalogue.documents import Rewrites, resolve
-from tests.unit.catalogue.stac_files import NAME, item, only, put, refusal
+from tests.unit.catalogue.stac_files import NAME, asset, item, only, put, refusal
 from tests.unit.read.rasters import texture, write
 from tests.unit.read.server import serve
 
@@ -130,3 +130,11 @@ def test_resolving():
     with pytest.raises(CbmError) as caught:
         Rewrites.parse(["nonsense"])
     assert caught.value.code == "rewrite_invalid"
+
+
+def test_items_stay_here_while_their_images_are_in_an_object_storage(tmp_path):
+    document = item(assets={"B04": asset("B04.tif")})
+    put(tmp_path / "items/i.json", document)
+    start = put(tmp_path / "catalog.json", catalogue(("item", "items/i.json")))
+    scene = only(start, f"{tmp_path}/=s3://bucket/s2/")
+    assert scene.assets["B04"].href == "s3://bucket/s2/items/B04.tif"
