@@ -20,7 +20,7 @@ def wrong(question):
     return f"{' '.join(words)}: {done.returncode} {done.stderr}"
 
 
-with ThreadPoolExecutor(4) as pool:
+with ThreadPoolExecutor(8) as pool:
     found = [line for line in pool.map(wrong, json.loads(sys.argv[1])) if line]
 print("\n".join(found))
 sys.exit(bool(found))
