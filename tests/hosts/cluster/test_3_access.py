@@ -113,9 +113,9 @@ def test_only_the_intended_ports_answer(agency: Agency, deployed: Deployed) -> N
     [
         ("worker1", "cbm_extractor", "verify-full", "let in"),
         ("worker1", "cbm_extractor", "disable", "no encryption"),
-        ("worker1", "cbm_admin", "verify-full", "no pg_hba.conf entry"),
-        ("worker1", "postgres", "verify-full", "no pg_hba.conf entry"),
-        ("front1", "cbm_extractor", "verify-full", "no pg_hba.conf entry"),
+        ("worker1", "cbm_admin", "verify-full", "pg_hba.conf rejects"),
+        ("worker1", "postgres", "verify-full", "pg_hba.conf rejects"),
+        ("front1", "cbm_extractor", "verify-full", "pg_hba.conf rejects"),
     ],
 )
 def test_the_database_lets_in(
