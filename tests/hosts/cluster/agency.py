@@ -195,6 +195,7 @@ class Agency:
     def sql(self, statement: str) -> list[list[str]]:
         """Rows of a statement as the database's superuser."""
         psql = ["runuser", "-u", "postgres", "--", "psql", "-XAtq", "-F\t", "-d", "cbm"]
+        psql += ["-v", "ON_ERROR_STOP=1"]
         out = self.on("db1", *psql, "-p", "5432", text=statement)
         return [line.split("\t") for line in out.splitlines()]
 

@@ -24,7 +24,7 @@ def versions(agency: Agency) -> set[str]:
 
 def migration(agency: Agency) -> str:
     """The newest migration in the database."""
-    return agency.sql("SELECT max(id) FROM cbm.migration")[0][0]
+    return agency.sql("SELECT max(name) FROM cbm.schema_migration")[0][0]
 
 
 @dataclass
