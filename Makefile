@@ -70,10 +70,12 @@ e2e: .venv/done packages ## The whole job through command line and playbooks
 	$(PYTEST) -q tests/e2e
 
 .PHONY: test-hosts
-test-hosts: .venv/done ## Every role on Debian hosts that run systemd, reached by ssh (containers; as root without a Docker engine)
+test-hosts: .venv/done ## Every role, and a whole agency, on Debian hosts that run systemd, reached by ssh (containers; as root without a Docker engine)
 	@tools/debian-packages docker.io iptables mmdebstrap openssh-client
+	@PYTHON=$(CURDIR)/.venv/bin/python tools/build-viewer
 	@trap '.venv/bin/python -m tests.hosts stop' EXIT; \
-	.venv/bin/python -m tests.hosts start && .venv/bin/python -m tests.hosts.scenarios --jobs 2
+	.venv/bin/python -m tests.hosts start && .venv/bin/python -m tests.hosts.scenarios --jobs 2 && \
+	$(PYTEST) -q -x tests/hosts/cluster
 
 .PHONY: bench
 bench: .venv/bench-done packages ## Measure against peers and the bars; results in bench-results/ (about 35 minutes)
