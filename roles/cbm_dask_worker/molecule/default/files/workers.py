@@ -9,7 +9,7 @@ import sys
 from distributed import Client
 from distributed.security import Security
 
-PKI = "/etc/cbm/pki/"
+PKI = "/opt/tests/pki/"
 SECURITY = Security(
     require_encryption=True,
     tls_ca_file=PKI + "ca.pem",
@@ -52,7 +52,7 @@ def grow():
 
 
 with Client(sys.argv[1], security=SECURITY, timeout=10) as client:
-    client.wait_for_workers(int(sys.argv[2]), timeout=30)
+    client.wait_for_workers(int(sys.argv[2]), timeout=5)
     if "grow" in sys.argv:
         try:
             print(client.submit(grow, retries=0).result(timeout=60))
