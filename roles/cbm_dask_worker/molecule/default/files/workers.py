@@ -52,7 +52,7 @@ def grow():
 
 
 with Client(sys.argv[1], security=SECURITY, timeout=10) as client:
-    client.wait_for_workers(int(sys.argv[2]), timeout=5)
+    client.wait_for_workers(int(sys.argv[2]), timeout=2)
     if "grow" in sys.argv:
         try:
             print(client.submit(grow, retries=0).result(timeout=60))
