@@ -159,10 +159,10 @@ def test_a_worker_is_taken_out_of_service(
     agency.must("scale_workers")
     shown = agency.on("worker2", "systemctl", "is-active", "cbm-dask-worker", check=False)
     assert shown.strip() == "inactive"
-    assert (
-        agency.on("worker2", "find", "/etc/cbm", "-name", "*passfile*", "-o", "-name", "*.key")
-        == ""
-    )
+    secrets = ["-name", "*passfile*", "-o", "-name", "*.key", "-o", "-name", "*credentials*"]
+    left = agency.on("worker2", "find", "/etc/cbm", *secrets).split()
+    # The host itself is still watched.
+    assert left == ["/etc/cbm/pki-monitoring/host.key"]
     address = agency.hosts()["worker2"]
     rules = agency.on("db1", "sh", "-c", "cat /etc/postgresql/*/cbm/pg_hba.conf")
     assert not re.search(rf"\b{re.escape(address)}\b", rules)
