@@ -3,9 +3,11 @@
 import shutil
 from pathlib import Path
 
+import cbm_core
+
 REPO = Path(__file__).parents[1]
 MIGRATIONS = Path("cbm_core/migrations/sql")
-VERSION = "0.1.0"
+VERSION = cbm_core.__version__
 OLDER = "0.0.9"
 _LEFT_OUT = shutil.ignore_patterns(
     ".*",

@@ -11,10 +11,10 @@ import sys
 import zipfile
 from pathlib import Path
 
+from tests.checkout import OLDER
 from tests.hosts.engine import FOLDER
 
 CHECKOUT = Path(__file__).parents[2]
-OLDER = "0.0.9"
 
 
 def main() -> None:

@@ -34,6 +34,15 @@ OTHERS = (
     machines.Machine("outside", public="198.18.86.99"),
     machines.Machine("stranger", address=STRANGER),
 )
+ASK_DATABASE = """
+import psycopg2, sys
+try:
+    psycopg2.connect(sys.stdin.read()).close()
+except psycopg2.OperationalError as error:
+    print(error)
+else:
+    print("let in")
+"""
 API, HUB = "api.example.org", "hub.example.org"
 
 
@@ -198,6 +207,12 @@ class Agency:
         psql += ["-v", "ON_ERROR_STOP=1"]
         out = self.on("db1", *psql, "-p", "5432", text=statement)
         return [line.split("\t") for line in out.splitlines()]
+
+    def database_says(self, host: str, user: str, password: str, sslmode: str) -> str:
+        """What the database says to a login from a host of a release: `let in`, or why not."""
+        words = f"host={self.hosts()['db1']} dbname=cbm user={user} password={password}"
+        words += f" sslmode={sslmode} sslrootcert=/etc/cbm/pki/ca.pem connect_timeout=10"
+        return self.on(host, "/opt/cbm/current/venv/bin/python", "-c", ASK_DATABASE, text=words)
 
     def counts(self) -> dict[str, Any]:
         """Rows of each table, and a checksum over the signatures."""

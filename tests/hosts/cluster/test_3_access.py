@@ -28,15 +28,6 @@ for port in sys.argv[2:]:
         continue
     print(port)
 """
-ASK_DATABASE = """
-import psycopg2, sys
-try:
-    psycopg2.connect(sys.stdin.read()).close()
-except psycopg2.OperationalError as error:
-    print(error)
-else:
-    print("let in")
-"""
 # What a user's kernel may do; PASSWORD is replaced.
 NOTEBOOK = """
 import json, os, socket, urllib.request
@@ -122,13 +113,10 @@ def test_the_database_lets_in(
     agency: Agency, deployed: Deployed, host: str, user: str, sslmode: str, said: str
 ) -> None:
     password = agency.secrets().get(user, "none")
-    root = f"sslmode={sslmode} sslrootcert=/etc/cbm/pki/ca.pem connect_timeout=10"
-    words = f"host={agency.hosts()['db1']} dbname=cbm user={user} password={password} {root}"
-    python = "/opt/cbm/current/venv/bin/python"
-    assert said in agency.on(host, python, "-c", ASK_DATABASE, text=words)
+    assert said in agency.database_says(host, user, password, sslmode)
     if said == "let in":
-        wrong = words.replace(password, "wrong" + password)
-        assert "authentication failed" in agency.on(host, python, "-c", ASK_DATABASE, text=wrong)
+        refused = agency.database_says(host, user, "wrong" + password, sslmode)
+        assert "authentication failed" in refused
 
 
 @pytest.fixture

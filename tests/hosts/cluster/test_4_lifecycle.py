@@ -11,7 +11,6 @@ import yaml
 
 from tests import checkout
 from tests.hosts.cluster.agency import API, Agency, Run
-from tests.hosts.cluster.test_3_access import ASK_DATABASE
 
 CBM = "/opt/cbm/current/venv/bin/cbm"
 RELEASES = ("bastion1", "worker1", "worker2", "front1")
@@ -130,12 +129,9 @@ def test_old_secrets_no_longer_work(
     before, after = rotated
     kept = {name for name in before if before[name] == after[name]}
     assert kept == {"backup_passphrase"}
-    words = f"host={agency.hosts()['db1']} dbname=cbm user=cbm_extractor sslmode=verify-full"
-    words += " sslrootcert=/etc/cbm/pki/ca.pem password="
-    python = "/opt/cbm/current/venv/bin/python"
     for secrets, said in ((before, "authentication failed"), (after, "let in")):
-        text = words + secrets["cbm_extractor"]
-        assert said in agency.on("worker1", python, "-c", ASK_DATABASE, text=text)
+        password = secrets["cbm_extractor"]
+        assert said in agency.database_says("worker1", "cbm_extractor", password, "verify-full")
 
 
 def test_everything_works_after_all_that(
